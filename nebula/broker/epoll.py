@@ -19,12 +19,12 @@ MAX_PASSES = 8
 """How often hooks registered by hooks still run in the same turn: drain -> responses -> flush takes three."""
 
 
-class TurnReactor(EPollReactor):  # type: ignore[misc]  # Twisted's reactors are not annotated
+class TurnReactor(EPollReactor):
     """EPollReactor whose `at_turn_end` callables run once everything that was readable in this turn has been read."""
 
     def __init__(self) -> None:
         self._turn_end: list[Callable[[], None]] = []
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def at_turn_end(self, call: Callable[[], None]) -> None:
         """Run `call` once, at the end of this turn; from a timed call, at the end of the poll that follows at once."""
@@ -48,7 +48,7 @@ class TurnReactor(EPollReactor):  # type: ignore[misc]  # Twisted's reactors are
             if event == EPOLLIN:
                 self._read(selectable)
             else:
-                log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+                log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)  # type: ignore[no-untyped-call]
         if self._turn_end:
             self._run_turn_end()
 
@@ -58,11 +58,11 @@ class TurnReactor(EPollReactor):  # type: ignore[misc]  # Twisted's reactors are
         """doRead as Twisted does it: an exception is logged and disconnects."""
         try:
             why = selectable.doRead()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # as Twisted does
             why = sys.exc_info()[1]
-            log.err()
+            log.err()  # type: ignore[no-untyped-call]
         if why:
-            self._disconnectSelectable(selectable, why, True)
+            self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
 
     def _run_turn_end(self) -> None:
         for _ in range(MAX_PASSES):
@@ -70,7 +70,7 @@ class TurnReactor(EPollReactor):  # type: ignore[misc]  # Twisted's reactors are
             for call in calls:
                 try:
                     call()
-                except BaseException:
-                    log.err(None, "a call at the end of a reactor turn failed")
+                except BaseException:  # noqa: BLE001  # as Twisted does for timed calls
+                    log.err(None, "a call at the end of a reactor turn failed")  # type: ignore[no-untyped-call]
             if not self._turn_end:
                 return

@@ -61,6 +61,7 @@ class FramedProtocol(Protocol):
     """Bytes given to `send` that no transport has taken yet."""
 
     _frames: FrameReader
+    _transport: Any = None
     _writer: GatherTransport | _StockWriter | None = None
     _blocked = False
     _reading = True
@@ -71,7 +72,7 @@ class FramedProtocol(Protocol):
 
     def frame_error(self, error: DecodeError) -> None:
         """The bytes are no frames, so nothing behind them can be understood."""
-        self.log.warn("{peer} sent no valid frame: {error}", peer=self._peer(), error=error)
+        self.log.warn("{peer} sent no valid frame: {error}", peer=self._peer(), error=error)  # noqa: G010
         self._abort()
 
     def send_blocked(self) -> None:
@@ -89,13 +90,13 @@ class FramedProtocol(Protocol):
         """Read no more from the socket. Frames that were read already still arrive: at most a buffer of them."""
         self._reading = False
         if self._writer is not None:
-            self.transport.pauseProducing()
+            self._transport.pauseProducing()
 
     def resume(self) -> None:
         """Read again."""
         self._reading = True
         if self._writer is not None:
-            self.transport.resumeProducing()
+            self._transport.resumeProducing()
 
     # Twisted's side
 
@@ -103,12 +104,13 @@ class FramedProtocol(Protocol):
         """Set up before connectionMade, so that subclasses are free to override that."""
         self._frames = FrameReader(self.max_frame)
         self._reading = True
+        self._transport = transport
         if isinstance(transport, GatherTransport):
             self._writer = transport
             transport.attach(self)
         else:
             self._writer = _StockWriter(self, transport)
-        super().makeConnection(transport)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from a transport that is not ours."""
@@ -135,7 +137,8 @@ class FramedProtocol(Protocol):
         self.pending_bytes = nbytes
         if nbytes > HIGH_WATER:
             if nbytes > self.max_pending:
-                self.log.warn("{peer} does not read: {nbytes} bytes are queued", peer=self._peer(), nbytes=nbytes)
+                text = "{peer} does not read: {nbytes} bytes are queued"
+                self.log.warn(text, peer=self._peer(), nbytes=nbytes)  # noqa: G010
                 self._abort()
             elif not self._blocked:
                 self._blocked = True
@@ -145,7 +148,7 @@ class FramedProtocol(Protocol):
             self.send_resumed()
 
     def _abort(self) -> None:
-        transport: Any = self.transport
+        transport = self._transport
         self._lost()
         if hasattr(transport, "abortConnection"):
             transport.abortConnection()
@@ -153,7 +156,7 @@ class FramedProtocol(Protocol):
             transport.loseConnection()
 
     def _peer(self) -> object:
-        return self.transport.getPeer() if self.transport is not None else None
+        return self._transport.getPeer()
 
 
 @implementer(IPushProducer)
@@ -172,8 +175,6 @@ class _StockWriter:
 
     def send(self, chunks: Sequence[Buffer]) -> None:
         """Hand on, or queue."""
-        if getattr(self._transport, "disconnected", False) is True:
-            return
         self._queue.extend(chunks)
         self._pending += sum(map(len, chunks))
         if not self._full:
@@ -203,7 +204,7 @@ class _StockWriter:
         self._protocol._lost()
 
 
-class GatherTransport(tcp.Connection):  # type: ignore[misc]
+class GatherTransport(tcp.Connection):
     """Mixin over Twisted's TCP connections. Without a FramedProtocol it behaves as they do."""
 
     def attach(self, protocol: FramedProtocol) -> None:
@@ -225,7 +226,7 @@ class GatherTransport(tcp.Connection):  # type: ignore[misc]
     def doRead(self) -> Any:
         """Receive straight into frames; deliver those that became whole."""
         protocol = self._framed
-        if protocol is None or self.protocol is not protocol:
+        if protocol is None or self.TLS:
             return super().doRead()
         frames = protocol._frames
         for _ in range(RECEIVES):
@@ -261,19 +262,19 @@ class GatherTransport(tcp.Connection):  # type: ignore[misc]
         if idle:
             self._gather()  # a dead socket shows again in doWrite, which can end the connection: here we are inside it
             if queue:
-                self.startWriting()
+                self.startWriting()  # type: ignore[no-untyped-call]
         self._report()
 
     def write(self, data: bytes) -> None:
         """Twisted's write, kept in order with `send`."""
         if data:
             self.send((data,))
-            self._maybePauseProducer()
+            self._maybePauseProducer()  # type: ignore[no-untyped-call]
 
     def writeSequence(self, iovec: Any) -> None:
         """Twisted's writeSequence, kept in order with `send`."""
         self.send([data for data in iovec if data])
-        self._maybePauseProducer()
+        self._maybePauseProducer()  # type: ignore[no-untyped-call]
 
     def _isSendBufferFull(self) -> bool:
         return self._queued > self.bufferSize
@@ -286,7 +287,7 @@ class GatherTransport(tcp.Connection):  # type: ignore[misc]
         if self._chunks:
             self._report()
             return None
-        ended = super().doWrite()
+        ended = super().doWrite()  # type: ignore[no-untyped-call]
         if ended is None:
             self._report()
         return ended
@@ -333,7 +334,7 @@ class GatherTransport(tcp.Connection):  # type: ignore[misc]
         """Drop the connection and what is queued; no frame arrives any more."""
         if self._framed is not None:
             self._framed._lost()
-        super().abortConnection()
+        super().abortConnection()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
         """The end: the buffers in the queue are let go."""
@@ -354,11 +355,11 @@ def tune_socket(sock: socket.socket) -> None:
             pass  # a kernel without cubic, or a socket already gone: both are found out elsewhere, if they matter
 
 
-class GatherServer(GatherTransport, tcp.Server):  # type: ignore[misc]
+class GatherServer(GatherTransport, tcp.Server):
     """An accepted connection."""
 
 
-class GatherClient(GatherTransport, tcp.Client):  # type: ignore[misc]
+class GatherClient(GatherTransport, tcp.Client):
     """A connection that we made."""
 
 
@@ -372,7 +373,7 @@ class GatherConnector(tcp.Connector):
     """Makes one connection of ours."""
 
     def _makeTransport(self) -> tcp.Client:
-        return GatherClient(self.host, self.port, self.bindAddress, self, self.reactor)
+        return GatherClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
 def listen_tcp(reactor: Any, host: str, port: int, factory: Any, backlog: int = 1024) -> tcp.Port:

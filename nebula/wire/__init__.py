@@ -1,0 +1,140 @@
+"""Kafka's wire protocol, sans I/O: frames, headers, and messages as dicts.
+
+`decode_request` and `encode_response` are the server's side, `encode_request` and `decode_response` the client's. Record
+bytes are never copied: a decoded ``records`` is a view of the frame, an encoded one is among the chunks as it was given.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Any, NamedTuple
+
+from nebula.model import Buffer, DecodeError
+from nebula.wire import errors
+from nebula.wire.compiler import Decode, Encode, struct_decoder, struct_encoder
+from nebula.wire.schema import parse
+from nebula.wire.schemas.core import TEXT
+from nebula.wire.versions import LOWEST, SERVED
+
+__all__ = [
+    "SERVED",
+    "Request",
+    "UnsupportedVersion",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+    "errors",
+]
+HEAD = struct.Struct(">hhi")
+SHORT = struct.Struct(">h")
+API_VERSIONS = 18
+SCHEMAS = parse(TEXT)
+
+
+class UnsupportedVersion(DecodeError):
+    """An API or version that is not served; only the header was read."""
+
+    def __init__(self, api_key: int, version: int, correlation_id: int) -> None:
+        super().__init__(f"API {api_key} version {version} is not served")
+        self.api_key = api_key
+        self.version = version
+        self.correlation_id = correlation_id
+
+
+class Request(NamedTuple):
+    """A decoded request."""
+
+    api_key: int
+    version: int
+    correlation_id: int
+    client_id: str | None
+    body: dict[str, Any]
+
+
+@cache
+def _decoder(direction: str, api_key: int, version: int) -> Decode:
+    schema = SCHEMAS[direction, api_key]
+    return struct_decoder(schema.fields, version, version >= schema.flexible_from)
+
+
+@cache
+def _encoder(direction: str, api_key: int, version: int) -> Encode:
+    schema = SCHEMAS[direction, api_key]
+    return struct_encoder(schema.fields, version, version >= schema.flexible_from)
+
+
+def _flexible(api_key: int, version: int) -> bool:
+    return version >= SCHEMAS["request", api_key].flexible_from
+
+
+def decode_request(frame: memoryview) -> Request:
+    """:raises UnsupportedVersion: not served. :raises DecodeError: whatever else is wrong with the bytes."""
+    try:
+        api_key, version, correlation_id = HEAD.unpack_from(frame)
+        low, high = SERVED.get(api_key, (1, 0))
+        if not LOWEST.get(api_key, low) <= version <= high:
+            raise UnsupportedVersion(api_key, version, correlation_id)
+        at = HEAD.size
+        size = SHORT.unpack_from(frame, at)[0]
+        at += 2
+        client_id = str(frame[at : at + size], "utf-8", "replace") if size >= 0 else None
+        at += max(0, size)
+        if _flexible(api_key, version):
+            _, at = _skip_tags(frame, at)
+        body, _ = _decoder("request", api_key, version)(frame, at)
+    except (struct.error, IndexError, UnicodeDecodeError) as bad:
+        raise DecodeError(f"a request that does not decode: {bad}") from bad
+    return Request(api_key, version, correlation_id, client_id, body)
+
+
+_skip_tags = struct_decoder([], 0, True)
+
+
+def encode_response(api_key: int, version: int, correlation_id: int, body: dict[str, Any]) -> list[Buffer]:
+    """Chunks of the whole frame. ApiVersions keeps header v0 whatever its version (gotcha 1)."""
+    head = struct.pack(">i", correlation_id)
+    if api_key != API_VERSIONS and _flexible(api_key, version):
+        head += b"\0"
+    return _framed(head, _encoder("response", api_key, version), body)
+
+
+def encode_request(
+    api_key: int, version: int, correlation_id: int, client_id: str, body: dict[str, Any]
+) -> list[Buffer]:
+    """Chunks of the whole frame; the client id stays a non-compact string (gotcha 1)."""
+    name = client_id.encode()
+    head = HEAD.pack(api_key, version, correlation_id) + SHORT.pack(len(name)) + name
+    if _flexible(api_key, version):
+        head += b"\0"
+    return _framed(head, _encoder("request", api_key, version), body)
+
+
+def _framed(head: bytes, write: Encode, body: dict[str, Any]) -> list[Buffer]:
+    out: list[Buffer] = [head]
+    write(out, body)
+    merged: list[Buffer] = []
+    small: list[Buffer] = []
+    for chunk in out:  # small pieces are joined; record bytes stay as they are
+        if len(chunk) < 1024:
+            small.append(chunk)
+        else:
+            merged.append(b"".join(small))
+            merged.append(chunk)
+            small = []
+    merged.append(b"".join(small))
+    size = sum(map(len, merged))
+    merged[0] = struct.pack(">i", size) + bytes(merged[0])
+    return merged
+
+
+def decode_response(api_key: int, version: int, frame: memoryview) -> tuple[int, dict[str, Any]]:
+    """(correlation id, body) of a frame without its length. :raises DecodeError: it does not decode."""
+    try:
+        correlation_id, at = struct.unpack_from(">i", frame)[0], 4
+        if api_key != API_VERSIONS and _flexible(api_key, version):
+            _, at = _skip_tags(frame, at)
+        return correlation_id, _decoder("response", api_key, version)(frame, at)[0]
+    except (struct.error, IndexError, UnicodeDecodeError) as bad:
+        raise DecodeError(f"a response that does not decode: {bad}") from bad
