@@ -274,7 +274,11 @@ class Peers:
         return True
 
     def met(self, hello: dict[str, Any]) -> None:
+        """A hello came, on whichever connection: it is the newest word on that peer."""
         self.know(hello["node"], hello["host"], hello["port"])
+        for link in self._links.get(hello["node"], ()):
+            if link.remote is not None and link.remote["incarnation"] == hello["incarnation"]:
+                link.remote = hello
         self.on_met(hello)
 
     def hellos(self) -> dict[NodeName, dict[str, Any]]:
