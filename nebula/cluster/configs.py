@@ -1,79 +1,188 @@
-"""Topic configs: names, types, defaults and what they mean. A config that is accepted has an effect or says it has none."""
+"""The configs a topic can have: Kafka's names and types, Nebula's defaults.
+
+A name that is not here is refused: a config that is taken and not kept is worse than an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nebula.model import NebulaError
 
+INT32_MAX, INT64_MAX = 2**31 - 1, 2**63 - 1
+MAX_BATCH = 64 << 20
+"""Upper end of max.message.bytes: a batch is held in memory whole, on every replica and by every fetch."""
+
+Value = str | int | float | bool
+
 
 class InvalidConfig(NebulaError):
-    """A topic config that is unknown or has a value it cannot have."""
+    """A config name that does not exist, or a value it cannot have."""
 
-    code = "NEB-1102"
+    code = "NEB-1103"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """One topic config."""
+    """One config."""
 
+    name: str
     type: str
+    """As Kafka names it: boolean, string, int, long, double or list."""
     default: str
+    """As text, the way DescribeConfigs shows it."""
     doc: str
-    low: int = -(1 << 63)
+    low: float = 0
+    high: float = INT64_MAX
     choices: tuple[str, ...] = ()
 
+    def parse(self, text: str) -> Value:
+        """`text` as a value of this config's type.
 
-LONG_MAX = str((1 << 63) - 1)
-LATER = " Stored and listed; without effect in this version."
-DEFINITIONS: dict[str, Definition] = {
-    "cleanup.policy": Definition("list", "delete", "What happens to old records." + LATER, choices=("delete",)),
-    "compression.type": Definition("string", "producer", "Batches are kept as sent.", choices=("producer",)),
-    "max.message.bytes": Definition("int", "1048588", "Largest batch taken, in bytes.", low=0),
-    "message.timestamp.after.max.ms": Definition("long", "3600000", "How far in the future a timestamp may lie.", low=0),
-    "message.timestamp.before.max.ms": Definition("long", LONG_MAX, "How far in the past a timestamp may lie.", low=0),
-    "message.timestamp.type": Definition(
-        "string", "CreateTime", "Who sets timestamps.", choices=("CreateTime", "LogAppendTime")
-    ),
-    "min.insync.replicas": Definition("int", "1", "A majority always has every acknowledged record." + LATER, low=1),
-    "retention.bytes": Definition("long", "-1", "Largest size of a partition, in bytes." + LATER, low=-1),
-    "retention.ms": Definition("long", "604800000", "How long records are kept, in ms." + LATER, low=-1),
-    "segment.bytes": Definition("int", "8388608", "Size of a segment file, in bytes.", low=1024),
-    "segment.ms": Definition("long", "604800000", "Age at which a segment is closed, in ms." + LATER, low=1),
-    "unclean.leader.election.enable": Definition(
-        "boolean", "false", "Never: a leader always has every acknowledged record.", choices=("false",)
-    ),
-    "write.caching": Definition(
-        "boolean", "false", "Acknowledge from a majority's page cache." + LATER, choices=("false", "true")
-    ),
+        :raises InvalidConfig: it is none, or out of bounds.
+        """
+        try:
+            return _PARSERS[self.type](self, text.strip())
+        except ValueError as bad:
+            raise InvalidConfig(f"Invalid value {text!r} for configuration {self.name}: {bad}") from bad
+
+
+def _whole(definition: Definition, text: str) -> int:
+    return int(_bounded(definition, _number(int, text, "a whole number")))
+
+
+def _real(definition: Definition, text: str) -> float:
+    return _bounded(definition, _number(float, text, "a number"))
+
+
+def _number(kind: type[int] | type[float], text: str, what: str) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"not {what}") from None
+
+
+def _bounded(definition: Definition, value: float) -> float:
+    if not definition.low <= value <= definition.high:  # NaN fails this too
+        raise ValueError(f"must be between {definition.low} and {definition.high}")
+    return value
+
+
+def _boolean(definition: Definition, text: str) -> bool:
+    return _chosen(definition, text.lower()) == "true"
+
+
+def _chosen(definition: Definition, text: str) -> str:
+    if text not in definition.choices:
+        raise ValueError(f"must be one of {', '.join(definition.choices)}")
+    return text
+
+
+def _several(definition: Definition, text: str) -> str:
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        _chosen(definition, word)
+    if len(set(words)) != len(words):
+        raise ValueError("names a value twice")
+    return ",".join(words)
+
+
+_PARSERS: dict[str, Callable[[Definition, str], Value]] = {
+    "boolean": _boolean,
+    "string": _chosen,
+    "list": _several,
+    "int": _whole,
+    "long": _whole,
+    "double": _real,
 }
+
+BOTH = ("true", "false")
+CODECS = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+
+_ALL = (
+    Definition(
+        name="segment.bytes", type="int", default=str(8 << 20), low=1 << 14, high=INT32_MAX,
+        doc="Size at which a log begins a new segment file; retention deletes whole segments.",
+    ),
+    Definition(
+        name="segment.ms", type="long", default="604800000", low=1,
+        doc="Age at which a log begins a new segment file even if it is not full.",
+    ),
+    Definition(
+        name="retention.ms", type="long", default="604800000", low=-1,
+        doc="How long records are kept; -1 for ever.",
+    ),
+    Definition(
+        name="retention.bytes", type="long", default="-1", low=-1,
+        doc="How many bytes each partition keeps; -1 for no limit.",
+    ),
+    Definition(
+        name="max.message.bytes", type="int", default="1048588", high=MAX_BATCH,
+        doc="Largest record batch that is accepted, after compression.",
+    ),
+    Definition(
+        name="min.insync.replicas", type="int", default="1", low=1, high=INT32_MAX,
+        doc="Durable replicas a produce waits for beyond the majority that always commits.",
+    ),
+    Definition(
+        name="message.timestamp.type", type="string", default="CreateTime", choices=("CreateTime", "LogAppendTime"),
+        doc="Whether a record carries the producer's time or the time of its append.",
+    ),
+    Definition(
+        name="message.timestamp.before.max.ms", type="long", default=str(INT64_MAX),
+        doc="How far in the past a producer's timestamp may lie.",
+    ),
+    Definition(
+        name="message.timestamp.after.max.ms", type="long", default="3600000",
+        doc="How far in the future a producer's timestamp may lie.",
+    ),
+    Definition(
+        name="compression.type", type="string", default="producer", choices=CODECS,
+        doc="Codec a topic asks for. Batches are stored byte for byte as the producer compressed them, whatever it says.",
+    ),
+    Definition(
+        name="cleanup.policy", type="list", default="delete", choices=("delete", "compact"),
+        doc="delete: drop old segments by retention; compact: keep the last record of each key.",
+    ),
+    Definition(
+        name="delete.retention.ms", type="long", default="86400000",
+        doc="How long compaction keeps a deletion (a record without value).",
+    ),
+    Definition(
+        name="min.cleanable.dirty.ratio", type="double", default="0.5", high=1,
+        doc="Part of a log that must be uncompacted before it is compacted again.",
+    ),
+    Definition(
+        name="min.compaction.lag.ms", type="long", default="0",
+        doc="How long a record stays uncompacted at least.",
+    ),
+    Definition(
+        name="unclean.leader.election.enable", type="boolean", default="false", choices=("false",),
+        doc="Only false: a leader that lacks committed records cannot be elected here.",
+    ),
+    Definition(
+        name="write.caching", type="boolean", default="false", choices=BOTH,
+        doc="true: answer when a majority has the batch in its page cache, not on disk. Faster; a power cut can lose it.",
+    ),
+)  # fmt: skip
+
+DEFINITIONS: dict[str, Definition] = {definition.name: definition for definition in _ALL}
 
 
 def validate(configs: Mapping[str, str | None]) -> None:
-    """:raises InvalidConfig: naming the config, its value and what it may be."""
-    for name, value in configs.items():
+    """:raises InvalidConfig: an unknown name (with the nearest known one), or a value out of its type or bounds."""
+    for name, text in sorted(configs.items()):
         definition = DEFINITIONS.get(name)
         if definition is None:
-            raise InvalidConfig(f"Unknown topic config name: {name}. Known: {', '.join(sorted(DEFINITIONS))}")
-        if value is None:
-            raise InvalidConfig(f"Null value not supported for topic config {name}")
-        if definition.choices and value not in definition.choices:
-            raise InvalidConfig(f"Invalid value {value} for {name}: one of {', '.join(definition.choices)}")
-        if definition.type in ("int", "long"):
-            _number(name, value, definition)
-
-
-def _number(name: str, value: str, definition: Definition) -> None:
-    try:
-        number = int(value)
-    except ValueError:
-        raise InvalidConfig(f"Invalid value {value} for {name}: not a number") from None
-    high = (1 << 31) - 1 if definition.type == "int" else (1 << 63) - 1
-    if not definition.low <= number <= high:
-        raise InvalidConfig(f"Invalid value {value} for {name}: from {definition.low} to {high}")
+            near = difflib.get_close_matches(name, DEFINITIONS, 1)
+            raise InvalidConfig(f"Unknown topic config name: {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        if text is None:
+            raise InvalidConfig(f"Null value not supported for topic configs: {name}")
+        definition.parse(text)
 
 
 def effective(configs: Mapping[str, str], name: str) -> str:
-    """The topic's own value, or the default."""
+    """The value in force, as text: the topic's own or the default."""
     return configs.get(name, DEFINITIONS[name].default)

@@ -1,68 +1,103 @@
-"""TopicManager: topics, their partitions' groups and replicas, and their configs, as the controller's log says."""
+"""TopicManager: the topics as the controller's log has made them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nebula.model import GroupID, NebulaError, NodeName
 
-LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+MAX_NAME = 249
+"""Kafka's bound: name, dash and partition number must fit a directory name of 255 bytes."""
+_LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 class InvalidTopic(NebulaError):
-    """A name that no topic can have."""
+    """A name that Kafka would not take either."""
 
-    code = "NEB-1103"
+    code = "NEB-1102"
 
 
 def validate_name(name: str) -> None:
-    """Kafka's rule, so no name can leave the data directory either. :raises InvalidTopic: with the rule."""
-    if not LEGAL.fullmatch(name) or name in (".", ".."):
-        raise InvalidTopic(
-            f"Topic name is invalid: {name[:60]!r}. 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'; not '.' or '..'"
-        )
+    """:raises InvalidTopic: `name` is no legal topic name; the text says which rule it breaks."""
+    if not name:
+        raise InvalidTopic("Topic name is invalid: the empty string is not allowed")
+    if name in (".", ".."):
+        raise InvalidTopic("Topic name is invalid: '.' or '..' is not allowed")
+    if len(name) > MAX_NAME:
+        raise InvalidTopic(f"Topic name is invalid: the length of '{name}' is longer than {MAX_NAME} characters")
+    if not _LEGAL.fullmatch(name):
+        text = "contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        raise InvalidTopic(f"Topic name is invalid: {name!r} {text}")
+
+
+def collision_key(name: str) -> str:
+    """Equal for names that differ in '.' and '_' only: their metric names would be the same (Kafka refuses such pairs)."""
+    return name.replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """One partition as assigned."""
+    """One partition's place in the cluster."""
 
     group: GroupID
     replicas: tuple[NodeName, ...]
-    """The goal; the first is the preferred leader."""
+    """The goal, preferred leader first; the group's own log says who votes now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic."""
+    """A topic as applied; replaced as a whole, never changed."""
 
     name: str
     topic_id: str
-    """32 hex digits."""
     partitions: tuple[PartitionInfo, ...]
     configs: Mapping[str, str]
 
 
 class TopicManager:
-    """All topics by name and by id."""
+    """Topics by name and by id. Changed only by `ClusterState.apply`."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Iterable[Topic] = ()) -> None:
         self.topics: dict[str, Topic] = {}
         self.by_id: dict[str, Topic] = {}
+        self._keys: dict[str, str] = {}
+        for topic in topics:
+            self.add(topic)
 
-    def collision(self, name: str) -> str | None:
-        """A topic whose name differs only by '.' and '_' (Kafka refuses these: metric names would collide)."""
-        key = name.replace(".", "_")
-        return next((t for t in self.topics if t != name and t.replace(".", "_") == key), None)
+    def colliding(self, name: str) -> str | None:
+        """The existing topic that `name` equals but for '.' and '_', if any."""
+        return self._keys.get(collision_key(name))
 
     def add(self, topic: Topic) -> None:
-        self.topics[topic.name] = topic
-        self.by_id[topic.topic_id] = topic
+        """Add or replace `topic`."""
+        self.topics[topic.name] = self.by_id[topic.topic_id] = topic
+        self._keys[collision_key(topic.name)] = topic.name
 
-    def remove(self, name: str) -> Topic | None:
-        topic = self.topics.pop(name, None)
-        if topic is not None:
-            del self.by_id[topic.topic_id]
+    def remove(self, name: str) -> Topic:
+        """Forget the topic `name`, which exists."""
+        topic = self.topics.pop(name)
+        del self.by_id[topic.topic_id]
+        del self._keys[collision_key(name)]
         return topic
+
+    def set_configs(self, name: str, configs: Mapping[str, str]) -> None:
+        """Replace the configs of the topic `name`, which exists."""
+        self.add(replace(self.topics[name], configs=dict(configs)))
+
+    def to_json(self) -> list[Any]:
+        """For the snapshot, in order of names."""
+        return [
+            [t.name, t.topic_id, [[p.group, list(p.replicas)] for p in t.partitions], dict(sorted(t.configs.items()))]
+            for _name, t in sorted(self.topics.items())
+        ]
+
+    @classmethod
+    def from_json(cls, rows: Any) -> TopicManager:
+        """What `to_json` gave."""
+        return cls(
+            Topic(name, topic_id, tuple(PartitionInfo(group, tuple(names)) for group, names in partitions), configs)
+            for name, topic_id, partitions, configs in rows
+        )
