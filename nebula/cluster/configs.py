@@ -140,7 +140,7 @@ _ALL = (
     ),
     Definition(
         name="compression.type", type="string", default="producer", choices=CODECS,
-        doc="Codec a topic asks for. Batches are stored byte for byte as the producer compressed them, whatever it says.",
+        doc="Codec a topic asks for. Batches are stored as the producer compressed them, whatever this says.",
     ),
     Definition(
         name="cleanup.policy", type="list", default="delete", choices=("delete", "compact"),
@@ -164,7 +164,7 @@ _ALL = (
     ),
     Definition(
         name="write.caching", type="boolean", default="false", choices=BOTH,
-        doc="true: answer when a majority has the batch in its page cache, not on disk. Faster; a power cut can lose it.",
+        doc="true: answer when a majority has the batch in its page cache, not on disk. A power cut can lose it.",
     ),
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ def validate_name(name: str) -> None:
 
 
 def collision_key(name: str) -> str:
-    """Equal for names that differ in '.' and '_' only: their metric names would be the same (Kafka refuses such pairs)."""
+    """Equal for names that differ in '.' and '_' only: Kafka refuses such pairs, their metrics would have one name."""
     return name.replace(".", "_")
 
 

@@ -73,8 +73,8 @@ class PlacementTests(SynchronousTestCase):
         nodes = [f"n{i}" for i in range(count)]
         rf = data.draw(st.integers(1, count))
         placed = place(nodes, partitions, rf, {})
-        leaders = Counter({n: 0 for n in nodes})
-        held = Counter({n: 0 for n in nodes})
+        leaders = Counter(dict.fromkeys(nodes, 0))
+        held = Counter(dict.fromkeys(nodes, 0))
         for replicas in placed:
             self.assertEqual(len(set(replicas)), rf)
             leaders[replicas[0]] += 1
