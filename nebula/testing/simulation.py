@@ -74,7 +74,7 @@ class SimulatedNode:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.voter = Voter(name, f"disk-{name}")
-        self.disk = SimulatedDisk()
+        self.disk = SimulatedDisk(sync_dirs=world.mutant != "no directory fsync")
         self.up = False
         self.boot = 0
         self.partition: Partition | None = None
