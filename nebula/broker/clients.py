@@ -41,6 +41,7 @@ class ClientProtocol(FramedProtocol):
 
     max_frame = MAX_FRAME
     log = Logger()
+    transport: Any
 
     def __init__(self, server: NodeServer) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class ClientProtocol(FramedProtocol):
         host = self.transport.getHost()
         self.local = (host.host, host.port)
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
+    def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
         self.open = False
         self._server.connections.discard(self)

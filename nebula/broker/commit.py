@@ -80,7 +80,7 @@ class _Round:
                     sync(fd)
                 else:
                     file.sync()
-        except BaseException as error:  # noqa: BLE001  # told to every request; the thread must live on
+        except BaseException as error:  # told to every request; the thread must live on
             self.error = error
         self.seconds = time.perf_counter() - began
         self.close()
@@ -193,7 +193,7 @@ class GroupCommit:
     def _call(self, done: Done, error: BaseException | None) -> None:
         try:
             done(error)
-        except Exception:  # noqa: BLE001  # one caller's bug must not lose the others' answers
+        except Exception:  # one caller's bug must not lose the others' answers
             self.log.failure("a call after a sync round failed")
 
     # The commit thread and its way back: a queue, and an eventfd the reactor reads (44-64 us; deferToThread 67-77 us).

@@ -58,7 +58,7 @@ class TurnReactor(EPollReactor):
         """doRead as Twisted does it: an exception is logged and disconnects."""
         try:
             why = selectable.doRead()
-        except BaseException:  # noqa: BLE001  # as Twisted does
+        except BaseException:  # as Twisted does
             why = sys.exc_info()[1]
             log.err()  # type: ignore[no-untyped-call]
         if why:
@@ -70,7 +70,7 @@ class TurnReactor(EPollReactor):
             for call in calls:
                 try:
                     call()
-                except BaseException:  # noqa: BLE001  # as Twisted does for timed calls
+                except BaseException:  # as Twisted does for timed calls
                     log.err(None, "a call at the end of a reactor turn failed")  # type: ignore[no-untyped-call]
             if not self._turn_end:
                 return

@@ -182,7 +182,9 @@ class NebulaNode(MultiService):
             self.identity.adopt(known["cluster"], ())
         else:
             return
-        self.log.info("{node}: {choice} cluster {cluster}", node=self.identity.node, choice=verb, cluster=self.identity.cluster)
+        self.log.info(
+            "{node}: {choice} cluster {cluster}", node=self.identity.node, choice=verb, cluster=self.identity.cluster
+        )
         self.gossip.cluster.set_cluster(self.identity.cluster)
         self.peers.greet_again()
         self._open_controller()
@@ -238,7 +240,9 @@ class NebulaNode(MultiService):
         known = controller.state.nodes.get(me.node)
         if known is not None and (known.incarnation, known.host, known.port) == (me.incarnation, s.host, s.port):
             if not self.ready.called and controller.leader is not None:
-                self.log.info("{node} is ready: clients on {host}:{port}", node=me.node, host=s.host, port=s.port + 2000)
+                self.log.info(
+                    "{node} is ready: clients on {host}:{port}", node=me.node, host=s.host, port=s.port + 2000
+                )
                 self.ready.callback(self)
             return
         if self._registering:
@@ -302,7 +306,7 @@ class NebulaNode(MultiService):
 
     def _release(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
 
 async def _as_deferred(outcome: Any) -> None:

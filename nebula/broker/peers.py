@@ -46,6 +46,7 @@ class PeerProtocol(FramedProtocol):
 
     max_frame = MAX_FRAME
     log = Logger()
+    transport: Any
 
     def __init__(self, peers: Peers, link: Link | None) -> None:
         super().__init__()
@@ -103,7 +104,7 @@ class PeerProtocol(FramedProtocol):
             self.peers.step(sender, group, message)
             at += 4 + length
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
+    def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
         self.open = False
         self.peers.accepted.discard(self)

@@ -72,7 +72,7 @@ class FramedProtocol(Protocol):
 
     def frame_error(self, error: DecodeError) -> None:
         """The bytes are no frames, so nothing behind them can be understood."""
-        self.log.warn("{peer} sent no valid frame: {error}", peer=self._peer(), error=error)  # noqa: G010
+        self.log.warn("{peer} sent no valid frame: {error}", peer=self._peer(), error=error)
         self._abort()
 
     def send_blocked(self) -> None:
@@ -138,7 +138,7 @@ class FramedProtocol(Protocol):
         if nbytes > HIGH_WATER:
             if nbytes > self.max_pending:
                 text = "{peer} does not read: {nbytes} bytes are queued"
-                self.log.warn(text, peer=self._peer(), nbytes=nbytes)  # noqa: G010
+                self.log.warn(text, peer=self._peer(), nbytes=nbytes)
                 self._abort()
             elif not self._blocked:
                 self._blocked = True

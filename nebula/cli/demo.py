@@ -108,9 +108,11 @@ def check(cluster: ProcessCluster, story: Story) -> tuple[int, int, int, str]:
 def run(records: int, keep: bool, any_port: bool) -> int:
     """The demo; its exit code."""
     records -= records % BATCH
-    base = free_base(3) if any_port or free_base(3) and _taken() else PORTS
+    base = free_base(3) if any_port or (free_base(3) and _taken()) else PORTS
     if base != PORTS and not any_port:
-        click.echo("Ports 5001-5003, 6001-6003 or 7001-7003 are taken: stop what has them, or add --any-port.", err=True)
+        click.echo(
+            "Ports 5001-5003, 6001-6003 or 7001-7003 are taken: stop what has them, or add --any-port.", err=True
+        )
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()

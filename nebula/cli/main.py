@@ -6,7 +6,7 @@ import click
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="nebula-streaming", prog_name="nebula")
+@click.version_option(package_name="nebula", prog_name="nebula")
 def main() -> None:
     """Nebula: a distributed event-streaming server that speaks Apache Kafka's wire protocol."""
 

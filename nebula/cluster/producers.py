@@ -96,7 +96,9 @@ class ProducerState:
             )
         if header.producer_epoch > known.epoch:
             if first != 0:
-                raise OutOfOrderSequence(f"epoch {header.producer_epoch} of producer {header.producer_id} starts at {first}")
+                raise OutOfOrderSequence(
+                    f"epoch {header.producer_epoch} of producer {header.producer_id} starts at {first}"
+                )
             return None
         return self._in_epoch(known, header)
 

@@ -16,7 +16,9 @@ PLACE = struct.Struct(">qq")
 GRANT = struct.Struct(">?")
 ROUND = struct.Struct(">qqq")
 APPEND = struct.Struct(">qqqqqqq")
-PREVOTE, PREVOTE_REPLY, VOTE, VOTE_REPLY, APPEND_, REPLY, REJECT, HEARTBEAT, HEARTBEAT_REPLY, INSTALL, TIMEOUT = range(11)
+PREVOTE, PREVOTE_REPLY, VOTE, VOTE_REPLY, APPEND_, REPLY, REJECT, HEARTBEAT, HEARTBEAT_REPLY, INSTALL, TIMEOUT = range(
+    11
+)
 _LASTS: dict[type, int] = {m.PreVote: PREVOTE, m.Vote: VOTE}
 _GRANTS: dict[type, int] = {m.PreVoteReply: PREVOTE_REPLY, m.VoteReply: VOTE_REPLY}
 
@@ -67,7 +69,12 @@ def _decode(kind: int, term: int, body: memoryview) -> Message:
         return m.Append(term, Position(pt, po), run, Position(ct, co), round_)
     if kind in (REPLY, REJECT, HEARTBEAT, HEARTBEAT_REPLY):
         t, o, round_ = ROUND.unpack(body)
-        kinds = {REPLY: m.AppendReply, REJECT: m.AppendReject, HEARTBEAT: m.Heartbeat, HEARTBEAT_REPLY: m.HeartbeatReply}
+        kinds: dict[int, type] = {
+            REPLY: m.AppendReply,
+            REJECT: m.AppendReject,
+            HEARTBEAT: m.Heartbeat,
+            HEARTBEAT_REPLY: m.HeartbeatReply,
+        }
         message: Message = kinds[kind](term, Position(t, o), round_)
         return message
     if kind in (PREVOTE, VOTE):

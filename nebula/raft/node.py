@@ -93,6 +93,7 @@ class RaftNode:
         self._heard_at = -1e9
         self._suspected_at = -1e9
         self._uncommitted = 0
+        self._deadline = 0.0
         self._restart_timer()
 
     # ── what the shell reads ────────────────────────────────────────────────────────────────────────────────────────

@@ -42,7 +42,7 @@ class Header(NamedTuple):
     producer_id: int
     producer_epoch: int
     base_sequence: int
-    count: int
+    count: int  # type: ignore[assignment]  # Kafka's name; a tuple's own count() is not missed
 
     @property
     def size(self) -> int:
@@ -99,7 +99,7 @@ def crc_ok(buf: Buffer, at: int = 0) -> bool:
     """Is the batch at `at` whole and its checksum right?"""
     _, length, _, magic, crc = _PREFIX.unpack_from(buf, at)
     end = at + LENGTH_FROM + length
-    return magic == 2 and length >= 49 and end <= len(buf) and crc32c(memoryview(buf)[at + CRC_FROM : end]) == crc
+    return bool(magic == 2 and length >= 49 and end <= len(buf) and crc32c(memoryview(buf)[at + CRC_FROM : end]) == crc)
 
 
 def walk(buf: Buffer) -> Iterator[tuple[int, Header]]:

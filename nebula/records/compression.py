@@ -42,7 +42,15 @@ def decompress(codec: int, data: bytes, limit: int) -> bytes:
         out = _DECODERS[codec](data, limit)
     except KeyError:
         raise InvalidBatch(f"unknown compression codec {codec}") from None
-    except (OSError, EOFError, RuntimeError, ValueError, zlib.error, cramjam.DecompressionError, zstandard.ZstdError) as e:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        zlib.error,
+        cramjam.DecompressionError,
+        zstandard.ZstdError,
+    ) as e:
         raise InvalidBatch(f"compressed records that do not decompress: {e}") from e
     if len(out) > limit:
         raise InvalidBatch(f"compressed records hold more than {limit} bytes")

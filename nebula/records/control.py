@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from crc32c import crc32c
+
 from nebula.model import Buffer, InvalidBatch, Offset, Term, Voter
-from nebula.records.batch import CONTROL, CRC_FROM, HEADER, HEADER_SIZE, LENGTH_FROM, Header, crc32c
+from nebula.records.batch import CONTROL, CRC_FROM, HEADER, HEADER_SIZE, LENGTH_FROM, Header
 from nebula.records.record import build_batch, read_records
 
 VOTERS_KEY = b"\x00\x00\x4e\x01"

@@ -13,7 +13,7 @@ What each crash leaves behind, and what recovery makes of it:
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from nebula.model import Buffer, Offset, Position, StorageFailed, Term, Voter
@@ -88,8 +88,7 @@ class NebulaLog:
     def _recover_segment(self, base: Position, last: bool) -> bool:
         """Open one segment; False when the log must end in it although others follow."""
         if self._segments and self._segments[-1].end != base:
-            if not last or self._segments[-1].end < base:
-                self._suspect(base)
+            self._suspect(base)
             Segment(self._disk, self._path, base).remove()
             return False
         segment = Segment(self._disk, self._path, base)
@@ -279,8 +278,8 @@ class NebulaLog:
         return self._start.producers
 
     def _from(self, offset: Offset) -> int:
-        """Index of the first segment that may hold `offset`."""
-        return max(0, bisect_right(self._segments, offset, key=lambda s: s.base.offset - 1 if s.base.offset else -1) - 1)
+        """Index of the first segment that may hold `offset`: the last that begins before it."""
+        return max(0, bisect_left(self._segments, offset, key=lambda s: s.base.offset) - 1)
 
     def read_records_at(self, offset: Offset, max_bytes: int, below: Offset) -> list[Buffer]:
         """Whole batches from the one that holds `offset`, all below `below`; a read stops before a marker."""

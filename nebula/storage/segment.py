@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -178,9 +178,7 @@ class Segment:
 
     def holding(self, offset: Offset) -> Iterator[Found]:
         """Batches from the one that holds `offset` on (markers on the way included)."""
-        mark = self.marks[max(0, bisect_right(self.marks, offset, key=lambda m: m.place.offset) - 1)]
-        while mark.place.offset >= offset and mark.at > 0 and self.marks.index(mark) > 0:
-            mark = self.marks[self.marks.index(mark) - 1]
+        mark = self.marks[max(0, bisect_left(self.marks, offset, key=lambda m: m.place.offset) - 1)]
         for found in self.walk(mark.at, mark.place):
             if found.end.offset > offset:
                 yield found

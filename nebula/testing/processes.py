@@ -134,7 +134,7 @@ class ProcessCluster:
         """The name of the node with a Kafka node id."""
         with self.any_client() as client:
             port = next(b["port"] for b in client.metadata([])["brokers"] if b["node_id"] == broker_id)
-        return self.names[port - 2000 - self.base]
+        return self.names[int(port) - 2000 - self.base]
 
     def any_client(self) -> WireClient:
         """A connection to some node that is up."""

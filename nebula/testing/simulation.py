@@ -158,6 +158,8 @@ class World:
         self.acked: dict[int, tuple[int, bytes]] = {}
         self.published = 0
         self.faults_on = True
+        self.failure = ""
+        """First broken invariant; kept, because a Deferred would swallow the exception it is raised with."""
         self.trace = hashlib.sha256()
         self.events = 0
         self._leaders: dict[int, str] = {}
@@ -222,13 +224,14 @@ class World:
             waiter = node.partition.append(batch, read_header(batch))
         except NebulaError:
             return
-        waiter.addCallbacks(lambda offset: self._acknowledged(serial, value, offset, batch), lambda f: f.trap(NebulaError))
+        waiter.addCallbacks(lambda offset: self._acknowledged(serial, offset, batch), lambda f: f.trap(NebulaError))
 
-    def _acknowledged(self, serial: int, value: bytes, offset: int, batch: bytearray) -> None:
+    def _acknowledged(self, serial: int, offset: int, batch: bytearray) -> None:
         self.acked[serial] = (offset, bytes(batch))
         holders = [n for n in self.nodes.values() if self._durable(n, bytes(batch))]
         if len(holders) * 2 <= len(self.nodes):
-            self._fail(f"batch {serial} acknowledged at {offset}, durable on {[n.voter.node for n in holders]} only")
+            text = f"batch {serial} acknowledged at {offset}, durable on {[n.voter.node for n in holders]} only"
+            self.failure = self.failure or f"seed {self.seed} at {self.clock.now:.3f} s: {text}"
 
     def _durable(self, node: SimulatedNode, batch: bytes) -> bool:
         return any(batch in image for image in node.disk.durable_images(node.path))
@@ -258,6 +261,8 @@ class World:
         while self.clock.now < end and self.clock.step():
             self.events += 1
             self._check_event()
+            if self.failure:
+                raise SimulationFailed(self.failure)
             if reached is not None and self.events % 50 == 0 and reached():
                 return
 
@@ -301,7 +306,8 @@ class World:
 
     def _content(self, node: SimulatedNode) -> bytes:
         assert node.partition is not None
-        log, chunks, place = node.partition.log, [], node.partition.log.start()
+        log, place = node.partition.log, node.partition.log.start()
+        chunks: list[bytes] = []
         while place < log.end():
             run = log.read(place, 1 << 20)
             chunks.extend(map(bytes, run.chunks))
@@ -309,4 +315,5 @@ class World:
         return b"".join(chunks)
 
     def _fail(self, text: str) -> None:
-        raise SimulationFailed(f"seed {self.seed} at {self.clock.now:.3f} s: {text}")
+        self.failure = self.failure or f"seed {self.seed} at {self.clock.now:.3f} s: {text}"
+        raise SimulationFailed(self.failure)

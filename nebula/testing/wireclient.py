@@ -7,8 +7,8 @@ import struct
 from typing import Any
 
 from nebula import wire
-from nebula.records.record import build_batch, read_records
 from nebula.records.batch import walk
+from nebula.records.record import build_batch, read_records
 
 Address = tuple[str, int]
 
@@ -65,7 +65,12 @@ class WireClient:
     def fetch(self, topic: str, partition: int, offset: int, max_wait_ms: int = 100) -> dict[str, Any]:
         """The partition's row, with `values`: (offset, value) of the records from `offset` on."""
         part = {"partition": partition, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
-        body = {"max_wait_ms": max_wait_ms, "min_bytes": 1, "max_bytes": 1 << 22, "topics": [{"topic": topic, "partitions": [part]}]}
+        body = {
+            "max_wait_ms": max_wait_ms,
+            "min_bytes": 1,
+            "max_bytes": 1 << 22,
+            "topics": [{"topic": topic, "partitions": [part]}],
+        }
         row = dict(self.call(1, 11, body)["responses"][0]["partitions"][0])
         data = row["records"]
         found = [r for at, h in walk(data) if not h.is_control for r in read_records(data, at)] if data else []

@@ -18,6 +18,7 @@ from nebula.wire.schemas.core import TEXT
 from nebula.wire.versions import LOWEST, SERVED
 
 __all__ = [
+    "LOWEST",
     "SERVED",
     "Request",
     "UnsupportedVersion",

@@ -120,6 +120,7 @@ def struct_decoder(fields: list[Field], version: int, flexible: bool) -> Decode:
     """The decoder of a struct: a dict of the fields this version has, defaults for tagged ones that are not sent."""
     here = [f for f in fields if f.present(version)]
     plain = [(f.name, decoder(f, version, flexible)) for f in here if f.tag is None]
+    tagged: dict[int | None, tuple[str, Decode]]
     tagged = {f.tag: (f.name, decoder(f, version, flexible)) for f in here if f.tag is not None}
 
     def decode(view: memoryview, at: int) -> tuple[Any, int]:

@@ -43,7 +43,7 @@ def _wanted(node: NebulaNode, name: str | None, topic_id: bytes | None, create: 
     topic = topic_of(node, name, topic_id)
     if topic is not None:
         return _topic(node, topic)
-    row = {"name": name, "topic_id": topic_id or NO_ID, "is_internal": False, "partitions": []}
+    row: dict[str, Any] = {"name": name, "topic_id": topic_id or NO_ID, "is_internal": False, "partitions": []}
     if name is None:
         return {**row, "error_code": errors.UNKNOWN_TOPIC_ID}
     try:

@@ -60,7 +60,9 @@ def plan(
 def _placed(node: NebulaNode, state: Any, partitions: int, replication: int) -> tuple[tuple[str, ...], ...]:
     count = node.settings.partitions if partitions == -1 else partitions
     if not 1 <= count <= MAX_PARTITIONS:
-        raise TopicRefused(errors.INVALID_PARTITIONS, f"Number of partitions must be 1 to {MAX_PARTITIONS}, not {count}.")
+        raise TopicRefused(
+            errors.INVALID_PARTITIONS, f"Number of partitions must be 1 to {MAX_PARTITIONS}, not {count}."
+        )
     names = sorted(state.nodes, key=lambda n: state.nodes[n].node_id)
     factor = min(3, len(names)) if replication == -1 else replication
     if not 1 <= factor <= len(names):
@@ -112,8 +114,12 @@ def ensure_topic(node: NebulaNode, name: str) -> Deferred[Any]:
         return outcome
 
     done = create(node, command).addBoth(over)
-    done.addErrback(lambda failure: failure.trap(NebulaError) and None)
-    return done
+    return done.addErrback(_swallow)
+
+
+def _swallow(failure: Any) -> None:
+    """The client asks again; what went wrong is told to whoever asks with CreateTopics."""
+    failure.trap(NebulaError)
 
 
 def create_topics(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
