@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from nebula.model import Buffer, DecodeError
 from nebula.wire import errors
-from nebula.wire.compiler import Decode, Encode, struct_decoder, struct_encoder
-from nebula.wire.schema import parse
+from nebula.wire.compiler import MAX_ELEMENTS, Decode, Encode, struct_decoder, struct_encoder
+from nebula.wire.schema import Schema, parse
 from nebula.wire.schemas.core import TEXT
 from nebula.wire.versions import LOWEST, SERVED
 
@@ -54,15 +54,23 @@ class Request(NamedTuple):
     body: dict[str, Any]
 
 
+def _schema(direction: str, api_key: int, version: int) -> Schema:
+    """The tables stop at the served versions: beyond them they would silently give the wrong bytes."""
+    low, high = SERVED.get(api_key, (1, 0))
+    if not LOWEST.get(api_key, low) <= version <= high:
+        raise UnsupportedVersion(api_key, version, -1)
+    return SCHEMAS[direction, api_key]
+
+
 @cache
 def _decoder(direction: str, api_key: int, version: int) -> Decode:
-    schema = SCHEMAS[direction, api_key]
+    schema = _schema(direction, api_key, version)
     return struct_decoder(schema.fields, version, version >= schema.flexible_from)
 
 
 @cache
 def _encoder(direction: str, api_key: int, version: int) -> Encode:
-    schema = SCHEMAS[direction, api_key]
+    schema = _schema(direction, api_key, version)
     return struct_encoder(schema.fields, version, version >= schema.flexible_from)
 
 
@@ -80,11 +88,13 @@ def decode_request(frame: memoryview) -> Request:
         at = HEAD.size
         size = SHORT.unpack_from(frame, at)[0]
         at += 2
+        if not -1 <= size <= len(frame) - at:
+            raise DecodeError(f"a client id of {size} bytes, {len(frame) - at} are there")
         client_id = str(frame[at : at + size], "utf-8", "replace") if size >= 0 else None
         at += max(0, size)
         if _flexible(api_key, version):
-            _, at = _skip_tags(frame, at)
-        body, _ = _decoder("request", api_key, version)(frame, at)
+            _, at = _skip_tags(frame, at, [0])
+        body, _ = _decoder("request", api_key, version)(frame, at, [MAX_ELEMENTS])
     except (struct.error, IndexError, UnicodeDecodeError) as bad:
         raise DecodeError(f"a request that does not decode: {bad}") from bad
     return Request(api_key, version, correlation_id, client_id, body)
@@ -135,7 +145,7 @@ def decode_response(api_key: int, version: int, frame: memoryview) -> tuple[int,
     try:
         correlation_id, at = struct.unpack_from(">i", frame)[0], 4
         if api_key != API_VERSIONS and _flexible(api_key, version):
-            _, at = _skip_tags(frame, at)
-        return correlation_id, _decoder("response", api_key, version)(frame, at)[0]
+            _, at = _skip_tags(frame, at, [0])
+        return correlation_id, _decoder("response", api_key, version)(frame, at, [MAX_ELEMENTS])[0]
     except (struct.error, IndexError, UnicodeDecodeError) as bad:
         raise DecodeError(f"a response that does not decode: {bad}") from bad

@@ -14,9 +14,11 @@ from nebula.model import Buffer, DecodeError
 from nebula.wire.schema import Field
 
 MAX_ELEMENTS = 200_000
-"""Elements of one array: more than any client sends, few enough to decode in a fraction of a second."""
+"""Elements of all arrays of one message: more than any client sends, few enough to decode in a fraction of a second."""
 MAX_TAGS = 64
-Decode = Callable[[memoryview, int], tuple[Any, int]]
+Budget = list[int]
+"""One number: how many array elements this message may still have. Shared by nested arrays, or they would multiply."""
+Decode = Callable[[memoryview, int, Budget], tuple[Any, int]]
 Encode = Callable[[list[Buffer], Any], None]
 NUMBERS = {"int8": ">b", "int16": ">h", "int32": ">i", "int64": ">q", "bool": ">?", "uint16": ">H"}
 
@@ -68,9 +70,9 @@ def decoder(field: Field, version: int, flexible: bool) -> Decode:
     """The decoder of one field's value."""
     if field.type in NUMBERS:
         unpack, size = struct.Struct(NUMBERS[field.type]).unpack_from, struct.calcsize(NUMBERS[field.type])
-        return lambda view, at: (unpack(view, at)[0], at + size)
+        return lambda view, at, _budget: (unpack(view, at)[0], at + size)
     if field.type == "uuid":
-        return lambda view, at: (bytes(_take(view, at, 16)), at + 16)
+        return lambda view, at, _budget: (bytes(_take(view, at, 16)), at + 16)
     if field.type in ("string", "records"):
         return _bytes_decoder(field, version, flexible)
     if field.type == "{}":
@@ -84,7 +86,7 @@ def decoder(field: Field, version: int, flexible: bool) -> Decode:
 def _bytes_decoder(field: Field, version: int, flexible: bool) -> Decode:
     text, nullable = field.type == "string", field.may_be_null(version)
 
-    def decode(view: memoryview, at: int) -> tuple[Any, int]:
+    def decode(view: memoryview, at: int, budget: Budget) -> tuple[Any, int]:
         size, at = _length(view, at, flexible, not text)
         if size < 0:
             if size != -1 or not nullable:
@@ -99,17 +101,18 @@ def _bytes_decoder(field: Field, version: int, flexible: bool) -> Decode:
 def _array_decoder(element: Decode, field: Field, version: int, flexible: bool) -> Decode:
     nullable = field.may_be_null(version)
 
-    def decode(view: memoryview, at: int) -> tuple[Any, int]:
+    def decode(view: memoryview, at: int, budget: Budget) -> tuple[Any, int]:
         count, at = _length(view, at, flexible, True)
         if count < 0:
             if count != -1 or not nullable:
                 raise DecodeError(f"{field.name} cannot have {count} elements")
             return None, at
-        if count > len(view) - at or count > MAX_ELEMENTS:
+        budget[0] -= count
+        if count > len(view) - at or budget[0] < 0:
             raise DecodeError(f"{count} elements of {field.name} in {len(view) - at} bytes")
         items = []
         for _ in range(count):
-            item, at = element(view, at)
+            item, at = element(view, at, budget)
             items.append(item)
         return items, at
 
@@ -117,24 +120,26 @@ def _array_decoder(element: Decode, field: Field, version: int, flexible: bool) 
 
 
 def struct_decoder(fields: list[Field], version: int, flexible: bool) -> Decode:
-    """The decoder of a struct: a dict of the fields this version has, defaults for tagged ones that are not sent."""
+    """The decoder of a struct: a dict of the fields this version has, without tagged ones that were not sent."""
     here = [f for f in fields if f.present(version)]
     plain = [(f.name, decoder(f, version, flexible)) for f in here if f.tag is None]
     tagged: dict[int | None, tuple[str, Decode]]
     tagged = {f.tag: (f.name, decoder(f, version, flexible)) for f in here if f.tag is not None}
 
-    def decode(view: memoryview, at: int) -> tuple[Any, int]:
+    def decode(view: memoryview, at: int, budget: Budget) -> tuple[Any, int]:
         body: dict[str, Any] = {}
         for name, read in plain:
-            body[name], at = read(view, at)
+            body[name], at = read(view, at, budget)
         if flexible:
-            at = _decode_tags(view, at, tagged, body)
+            at = _decode_tags(view, at, tagged, body, budget)
         return body, at
 
     return decode
 
 
-def _decode_tags(view: memoryview, at: int, known: dict[int | None, tuple[str, Decode]], body: dict[str, Any]) -> int:
+def _decode_tags(
+    view: memoryview, at: int, known: dict[int | None, tuple[str, Decode]], body: dict[str, Any], budget: Budget
+) -> int:
     count, at = read_uvarint(view, at)
     if count > MAX_TAGS:
         raise DecodeError(f"{count} tagged fields")
@@ -144,7 +149,7 @@ def _decode_tags(view: memoryview, at: int, known: dict[int | None, tuple[str, D
         part = _take(view, at, size)
         if tag in known:
             name, read = known[tag]
-            body[name], _ = read(part, 0)
+            body[name], _ = read(part, 0, budget)
         at += size
     return at
 
