@@ -48,6 +48,9 @@ class TurnReactorTests(SynchronousTestCase):
         self.order: list[str] = []
 
     def _close(self) -> None:
+        # Pipes are closed already; epoll has dropped them by itself.
+        self.reactor._selectables.clear()
+        self.reactor._reads.clear()
         self.reactor.removeAll()
         for reader in list(self.reactor._internalReaders):
             reader.connectionLost(None)
