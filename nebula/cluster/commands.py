@@ -66,7 +66,7 @@ Command = CreateTopic | DeleteTopic | RegisterNode | AllocateProducerIds | SetCo
 def encode(command: Command) -> bytes:
     """The command as compact JSON with sorted keys: equal commands have equal bytes."""
     fields = {name: getattr(command, name) for name in command.__dataclass_fields__}
-    return json.dumps({"type": type(command).__name__, **fields}, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps({"kind": type(command).__name__, **fields}, sort_keys=True, separators=(",", ":")).encode()
 
 
 def decode(encoded: bytes) -> Command:
@@ -76,7 +76,7 @@ def decode(encoded: bytes) -> Command:
     """
     try:
         fields = json.loads(encoded)
-        return _DECODERS[fields["type"]](fields)
+        return _DECODERS[fields["kind"]](fields)
     except (ValueError, KeyError, TypeError, AttributeError) as bad:
         raise DecodeError(f"not a controller command: {encoded[:80]!r} ({bad!r})") from bad
 

@@ -1,6 +1,6 @@
 """The configs a topic can have: Kafka's names and types, Nebula's defaults.
 
-A name that is not here is refused: a config that is taken and not kept is worse than an error.
+A name that is not here is refused. A config that is taken has an effect, or its doc says that it has none yet (LATER).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Value = str | int | float | bool
 class InvalidConfig(NebulaError):
     """A config name that does not exist, or a value it cannot have."""
 
-    code = "NEB-1103"
+    code = "NEB-1102"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,25 +98,24 @@ _PARSERS: dict[str, Callable[[Definition, str], Value]] = {
     "double": _real,
 }
 
-BOTH = ("true", "false")
-CODECS = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+LATER = " Stored and listed; without effect in this version."
 
 _ALL = (
     Definition(
-        name="segment.bytes", type="int", default=str(8 << 20), low=1 << 14, high=INT32_MAX,
+        name="segment.bytes", type="int", default=str(8 << 20), low=1024, high=INT32_MAX,
         doc="Size at which a log begins a new segment file; retention deletes whole segments.",
     ),
     Definition(
         name="segment.ms", type="long", default="604800000", low=1,
-        doc="Age at which a log begins a new segment file even if it is not full.",
+        doc="Age at which a log begins a new segment file even if it is not full." + LATER,
     ),
     Definition(
         name="retention.ms", type="long", default="604800000", low=-1,
-        doc="How long records are kept; -1 for ever.",
+        doc="How long records are kept; -1 for ever." + LATER,
     ),
     Definition(
         name="retention.bytes", type="long", default="-1", low=-1,
-        doc="How many bytes each partition keeps; -1 for no limit.",
+        doc="How many bytes each partition keeps; -1 for no limit." + LATER,
     ),
     Definition(
         name="max.message.bytes", type="int", default="1048588", high=MAX_BATCH,
@@ -124,7 +123,7 @@ _ALL = (
     ),
     Definition(
         name="min.insync.replicas", type="int", default="1", low=1, high=INT32_MAX,
-        doc="Durable replicas a produce waits for beyond the majority that always commits.",
+        doc="Durable replicas a produce waits for beyond the majority that always commits." + LATER,
     ),
     Definition(
         name="message.timestamp.type", type="string", default="CreateTime", choices=("CreateTime", "LogAppendTime"),
@@ -139,32 +138,32 @@ _ALL = (
         doc="How far in the future a producer's timestamp may lie.",
     ),
     Definition(
-        name="compression.type", type="string", default="producer", choices=CODECS,
-        doc="Codec a topic asks for. Batches are stored as the producer compressed them, whatever this says.",
+        name="compression.type", type="string", default="producer", choices=("producer",),
+        doc="Only producer: batches are kept as they were sent.",
     ),
     Definition(
-        name="cleanup.policy", type="list", default="delete", choices=("delete", "compact"),
-        doc="delete: drop old segments by retention; compact: keep the last record of each key.",
+        name="cleanup.policy", type="list", default="delete", choices=("delete",),
+        doc="What happens to old records." + LATER,
     ),
     Definition(
         name="delete.retention.ms", type="long", default="86400000",
-        doc="How long compaction keeps a deletion (a record without value).",
+        doc="How long compaction keeps a deletion (a record without value)." + LATER,
     ),
     Definition(
         name="min.cleanable.dirty.ratio", type="double", default="0.5", high=1,
-        doc="Part of a log that must be uncompacted before it is compacted again.",
+        doc="Part of a log that must be uncompacted before it is compacted again." + LATER,
     ),
     Definition(
         name="min.compaction.lag.ms", type="long", default="0",
-        doc="How long a record stays uncompacted at least.",
+        doc="How long a record stays uncompacted at least." + LATER,
     ),
     Definition(
         name="unclean.leader.election.enable", type="boolean", default="false", choices=("false",),
         doc="Only false: a leader that lacks committed records cannot be elected here.",
     ),
     Definition(
-        name="write.caching", type="boolean", default="false", choices=BOTH,
-        doc="true: answer when a majority has the batch in its page cache, not on disk. A power cut can lose it.",
+        name="write.caching", type="boolean", default="false", choices=("false", "true"),
+        doc="true: answer when a majority has the batch in its page cache." + LATER,
     ),
 )  # fmt: skip
 

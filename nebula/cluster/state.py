@@ -51,7 +51,7 @@ class ClusterState:
         self.topics = TopicManager()
         self.next_group: GroupID = 1
         """Group 0 is the controller itself."""
-        self.next_producer_id = 0
+        self.next_producer_id = 1
 
     def apply(self, command: bytes) -> Result:
         """Apply one committed command and say what came of it.

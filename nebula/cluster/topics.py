@@ -17,7 +17,7 @@ _LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
 class InvalidTopic(NebulaError):
     """A name that Kafka would not take either."""
 
-    code = "NEB-1102"
+    code = "NEB-1103"
 
 
 def validate_name(name: str) -> None:

@@ -48,7 +48,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_garbage(self) -> None:
         """If this failed, a record that is no command would crash the controller with an error nobody names."""
-        for bad in (b"", b"\xff", b"[]", b"{}", b'{"type":"Nope"}', b'{"type":"CreateTopic","name":1}', b"3"):
+        for bad in (b"", b"\xff", b"[]", b"{}", b'{"kind":"Nope"}', b'{"kind":"CreateTopic","name":1}', b"3"):
             with self.assertRaises(DecodeError):
                 decode(bad)
 
@@ -115,8 +115,8 @@ class StateTests(SynchronousTestCase):
 
     def test_producer_ids(self) -> None:
         """If this failed, two producers would share an id, and records would be dropped as duplicates."""
-        self.assertEqual(self.apply(AllocateProducerIds("n1", 10))["first"], 0)
-        self.assertEqual(self.apply(AllocateProducerIds("n2", 5))["first"], 10)
+        self.assertEqual(self.apply(AllocateProducerIds("n1", 10))["first"], 1)
+        self.assertEqual(self.apply(AllocateProducerIds("n2", 5))["first"], 11)
         self.assertEqual(self.apply(AllocateProducerIds("n2", 0))["kind"], "InvalidCount")
 
     def test_set_configs(self) -> None:

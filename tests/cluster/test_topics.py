@@ -39,7 +39,7 @@ class ConfigTests(SynchronousTestCase):
         """If this failed, a config would be taken that cannot be kept."""
         for name, text in (
             ("retention.ms", "-2"), ("retention.ms", "1.5"), ("retention.ms", ""), ("segment.bytes", "1"),
-            ("segment.bytes", str(2**31)), ("cleanup.policy", "compact,what"), ("cleanup.policy", "delete,delete"),
+            ("segment.bytes", str(2**31)), ("cleanup.policy", "compact"), ("cleanup.policy", "delete,delete"),
             ("unclean.leader.election.enable", "true"), ("write.caching", "yes"), ("compression.type", "rar"),
             ("min.cleanable.dirty.ratio", "nan"), ("min.cleanable.dirty.ratio", "1.1"),
         ):  # fmt: skip
