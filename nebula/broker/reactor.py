@@ -51,6 +51,6 @@ def _tune_malloc() -> bool:
         if not hasattr(libc, "gnu_get_libc_version"):
             return False  # another libc may give these numbers another meaning
         settings = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20))
-        return sum(libc.mallopt(name, value) for name, value in settings) == len(settings)
+        return all(bool(libc.mallopt(name, value) == 1) for name, value in settings)
     except (OSError, AttributeError):
         return False

@@ -61,6 +61,7 @@ class TurnReactorTests(SynchronousTestCase):
         pipe = Pipe(act)
         self.addCleanup(pipe.close)
         self.reactor.addReader(pipe)
+        self.addCleanup(self.reactor.removeReader, pipe)
         return pipe
 
     def test_after_all_reads(self) -> None:
