@@ -14,6 +14,9 @@ from typing import Any
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's mallopt(3), from malloc.h."""
 
+OLD_GLIBC_MMAP_MAX = 32 << 20
+"""Older glibc refuses a higher mmap threshold (HEAP_MAX_SIZE / 2)."""
+
 GC_THRESHOLDS = (50_000, 20, 20)
 """A full collection takes 15 ms with 10,000 partitions; the hot path makes no cycles."""
 
@@ -50,7 +53,8 @@ def _tune_malloc() -> bool:
         libc = ctypes.CDLL(None)
         if not hasattr(libc, "gnu_get_libc_version"):
             return False  # another libc may give these numbers another meaning
-        settings = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20))
-        return all(bool(libc.mallopt(name, value) == 1) for name, value in settings)
+        threshold = libc.mallopt(M_MMAP_THRESHOLD, 1 << 30) or libc.mallopt(M_MMAP_THRESHOLD, OLD_GLIBC_MMAP_MAX)
+        others = [libc.mallopt(M_TRIM_THRESHOLD, 1 << 30), libc.mallopt(M_TOP_PAD, 64 << 20)]
+        return bool(threshold) and all(others)
     except (OSError, AttributeError):
         return False
