@@ -133,8 +133,18 @@ class ProcessCluster:
     def node_of(self, broker_id: int) -> str:
         """The name of the node with a Kafka node id."""
         with self.any_client() as client:
-            port = next(b["port"] for b in client.metadata([])["brokers"] if b["node_id"] == broker_id)
-        return self.names[int(port) - 2000 - self.base]
+            ports = {b["node_id"]: b["port"] for b in client.metadata([])["brokers"]}
+        return self.names[int(ports[broker_id]) - 2000 - self.base]
+
+    def controller(self, seconds: float = 20.0) -> str:
+        """The name of the node that leads group 0 and is up."""
+
+        def led() -> str | None:
+            with self.any_client() as client:
+                name = self.node_of(client.metadata([])["controller_id"])
+            return name if self.processes[name].poll() is None else None
+
+        return str(eventually("a controller", led, seconds))
 
     def any_client(self) -> WireClient:
         """A connection to some node that is up."""
@@ -164,6 +174,19 @@ class ProcessCluster:
         if process.poll() is None:
             process.send_signal(how)
         return process.wait(20)
+
+    def stop(self, name: str) -> int:
+        """End a node the way a supervisor does; its exit code."""
+        return self.kill(name, signal.SIGTERM)
+
+    def restart(self, name: str) -> None:
+        """Start a node that has ended, and wait until it is ready."""
+        self.spawn(name)
+        self.wait_ready(name)
+
+    def wipe(self, name: str) -> None:
+        """Take a dead node's disk away."""
+        shutil.rmtree(self.data_dir(name))
 
     def close(self) -> None:
         """End every process that was started, and remove the folder if it was made here."""
