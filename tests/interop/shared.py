@@ -77,6 +77,16 @@ def wait_for_end(cluster: ProcessCluster, topic: str, offset: int) -> None:
     eventually(f"{topic}-0 ends at {offset}", lambda: end_offset(cluster, topic) == offset)
 
 
+def wait_for_topic(cluster: ProcessCluster, topic: str) -> None:
+    """Until every node lists it: creation is answered when it is committed, and nodes apply it at their own pace."""
+
+    def listed(name: str) -> bool:
+        with WireClient(cluster.client_address(name)) as client:
+            return topic in [row["name"] for row in client.metadata(None)["topics"]]
+
+    eventually(f"{topic} on every node", lambda: all(listed(name) for name in cluster.names))
+
+
 def is_gone(cluster: ProcessCluster, topic: str) -> bool:
     """No node that is up lists the topic."""
     listed = []

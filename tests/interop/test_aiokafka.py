@@ -13,7 +13,17 @@ from aiokafka.errors import InvalidTopicError, MessageSizeTooLargeError
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.testing.processes import eventually
-from tests.interop.shared import ILLEGAL_NAMES, LARGE, PAYLOADS, fresh, is_gone, shared, stored, wait_for_end
+from tests.interop.shared import (
+    ILLEGAL_NAMES,
+    LARGE,
+    PAYLOADS,
+    fresh,
+    is_gone,
+    shared,
+    stored,
+    wait_for_end,
+    wait_for_topic,
+)
 
 
 class AiokafkaTests(SynchronousTestCase):
@@ -114,6 +124,7 @@ class AiokafkaTests(SynchronousTestCase):
             await admin.start()
             try:
                 await admin.create_topics([NewTopic(topic, 2, 3)])
+                wait_for_topic(self.cluster, topic)
                 rows = await admin.describe_topics([topic])
                 self.assertEqual(len(rows[0]["partitions"]), 2)
                 await admin.delete_topics([topic])

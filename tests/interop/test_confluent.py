@@ -29,6 +29,7 @@ from tests.interop.shared import (
     shared,
     stored,
     wait_for_end,
+    wait_for_topic,
 )
 
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -202,6 +203,7 @@ class AdminTests(Base):
         topic = fresh("life")
         self.assertIsNone(self.create(topic, 4, 3))
         self.assertEqual(self.create(topic, 4, 3), KafkaError.TOPIC_ALREADY_EXISTS)
+        wait_for_topic(self.cluster, topic)
         found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
         self.assertEqual([len(p.replicas) for p in found.values()], [3] * 4)
         self.assertEqual(self.produce(topic, [{"value": b"old", "partition": 0}]), [None])

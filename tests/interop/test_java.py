@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.testing.processes import eventually
 from tests.interop.java_tools import tool
-from tests.interop.shared import end_offset, fresh, is_gone, shared, stored
+from tests.interop.shared import end_offset, fresh, is_gone, shared, stored, wait_for_topic
 
 
 class Base(SynchronousTestCase):
@@ -39,6 +39,7 @@ class TopicTests(Base):
         """If this failed, Kafka's administrators could not use what they know."""
         topic = fresh("life")
         self.topics("--create", "--topic", topic, "--partitions", "4", "--replication-factor", "3")
+        wait_for_topic(self.cluster, topic)
         for index in range(4):
             self.cluster.leader_of(topic, index)
         shown = self.topics("--describe", "--topic", topic)

@@ -17,7 +17,17 @@ from kafka.errors import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.testing.processes import eventually
-from tests.interop.shared import ILLEGAL_NAMES, LARGE, PAYLOADS, fresh, is_gone, shared, stored, wait_for_end
+from tests.interop.shared import (
+    ILLEGAL_NAMES,
+    LARGE,
+    PAYLOADS,
+    fresh,
+    is_gone,
+    shared,
+    stored,
+    wait_for_end,
+    wait_for_topic,
+)
 
 
 class Base(SynchronousTestCase):
@@ -149,6 +159,7 @@ class AdminTests(Base):
         self.admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=3)])
         with self.assertRaises(TopicAlreadyExistsError):
             self.admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=3)])
+        wait_for_topic(self.cluster, topic)
         self.assertIn(topic, self.admin.list_topics())
         self.admin.delete_topics([topic])
         eventually(f"{topic} gone", lambda: is_gone(self.cluster, topic))

@@ -149,7 +149,7 @@ class FailoverTests(SynchronousTestCase):
             self.replicas_agree("both", index, len(load.sent[index]))
 
     def test_everybody_dies_at_once(self) -> None:
-        """If this failed, an acknowledgement would rest on memory: a power cut would lose what was promised."""
+        """If this failed, a promise would rest on a process's memory. (Not on fsync: kill -9 spares the page cache.)"""
         self.create("dark", 3)
         load = self.load("dark", 3)
         load.send(200)
