@@ -35,6 +35,8 @@ class Options(usage.Options):  # type: ignore[misc]
         except StartRefused as refused:
             raise usage.UsageError(str(refused)) from refused
         self._pidfile()
+        if "twisted.internet.reactor" not in sys.modules:  # no --reactor was given
+            _choose_reactor()
 
     def _pidfile(self) -> None:
         """Two nodes may start in one folder: twistd's pidfile belongs into the data directory, unless one was named."""
@@ -42,6 +44,16 @@ class Options(usage.Options):  # type: ignore[misc]
         if parent is not None and parent.get("pidfile") == "twistd.pid":
             # The directory is locked by the node itself, with a message that says who holds it.
             parent["pidfile"] = ""
+
+
+def _choose_reactor() -> None:
+    """Install the broker's own reactor; where there is no epoll, the platform's default serves as well, more slowly."""
+    from nebula.broker.reactor import install
+
+    try:
+        install()
+    except ImportError:
+        return
 
 
 def makeService(options: Options) -> IService:

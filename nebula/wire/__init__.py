@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from nebula.model import Buffer, DecodeError
 from nebula.wire import errors
-from nebula.wire.compiler import MAX_ELEMENTS, Decode, Encode, struct_decoder, struct_encoder
-from nebula.wire.schema import Schema, parse
+from nebula.wire.decoding import Decode, struct_decoder
+from nebula.wire.encoding import Encode, struct_encoder
+from nebula.wire.schema import Field, Schema, parse
 from nebula.wire.schemas.core import TEXT
 from nebula.wire.versions import LOWEST, SERVED
 
@@ -30,8 +31,13 @@ __all__ = [
 ]
 HEAD = struct.Struct(">hhi")
 SHORT = struct.Struct(">h")
+INT = struct.Struct(">i")
 API_VERSIONS = 18
 SCHEMAS = parse(TEXT)
+MAX_ELEMENTS = 200_000
+"""Elements of all arrays of one message: more than any client sends, few enough to decode in a fraction of a second."""
+MERGED_BELOW = 1024
+"""Chunks shorter than this are copied together: cheaper than one more entry of a gather write."""
 
 
 class UnsupportedVersion(DecodeError):
@@ -62,20 +68,30 @@ def _schema(direction: str, api_key: int, version: int) -> Schema:
     return SCHEMAS[direction, api_key]
 
 
-@cache
-def _decoder(direction: str, api_key: int, version: int) -> Decode:
-    schema = _schema(direction, api_key, version)
-    return struct_decoder(schema.fields, version, version >= schema.flexible_from)
+class Codec(NamedTuple):
+    """One message at one version."""
+
+    decode: Decode
+    encode: Encode
+    flexible: bool
+    plain: bool
+    """It has no record bytes: its pieces are all small."""
 
 
 @cache
-def _encoder(direction: str, api_key: int, version: int) -> Encode:
+def _codec(direction: str, api_key: int, version: int) -> Codec:
     schema = _schema(direction, api_key, version)
-    return struct_encoder(schema.fields, version, version >= schema.flexible_from)
+    flexible, name = version >= schema.flexible_from, f"{schema.name} {direction}"
+    return Codec(
+        struct_decoder(schema.fields, version, flexible, name),
+        struct_encoder(schema.fields, version, flexible, name),
+        flexible,
+        not _has_records(schema.fields),
+    )
 
 
-def _flexible(api_key: int, version: int) -> bool:
-    return version >= SCHEMAS["request", api_key].flexible_from
+def _has_records(fields: list[Field]) -> bool:
+    return any(field.type == "records" or _has_records(field.fields) for field in fields)
 
 
 def decode_request(frame: memoryview) -> Request:
@@ -92,9 +108,10 @@ def decode_request(frame: memoryview) -> Request:
             raise DecodeError(f"a client id of {size} bytes, {len(frame) - at} are there")
         client_id = str(frame[at : at + size], "utf-8", "replace") if size >= 0 else None
         at += max(0, size)
-        if _flexible(api_key, version):
+        codec = _codec("request", api_key, version)
+        if codec.flexible:
             _, at = _skip_tags(frame, at, [0])
-        body, _ = _decoder("request", api_key, version)(frame, at, [MAX_ELEMENTS])
+        body, _ = codec.decode(frame, at, [MAX_ELEMENTS])
     except (struct.error, IndexError, UnicodeDecodeError) as bad:
         raise DecodeError(f"a request that does not decode: {bad}") from bad
     return Request(api_key, version, correlation_id, client_id, body)
@@ -105,10 +122,11 @@ _skip_tags = struct_decoder([], 0, True)
 
 def encode_response(api_key: int, version: int, correlation_id: int, body: dict[str, Any]) -> list[Buffer]:
     """Chunks of the whole frame. ApiVersions keeps header v0 whatever its version (gotcha 1)."""
-    head = struct.pack(">i", correlation_id)
-    if api_key != API_VERSIONS and _flexible(api_key, version):
+    codec = _codec("response", api_key, version)
+    head = INT.pack(correlation_id)
+    if codec.flexible and api_key != API_VERSIONS:
         head += b"\0"
-    return _framed(head, _encoder("response", api_key, version), body)
+    return _framed(head, codec, body)
 
 
 def encode_request(
@@ -117,35 +135,38 @@ def encode_request(
     """Chunks of the whole frame; the client id stays a non-compact string (gotcha 1)."""
     name = client_id.encode()
     head = HEAD.pack(api_key, version, correlation_id) + SHORT.pack(len(name)) + name
-    if _flexible(api_key, version):
+    codec = _codec("request", api_key, version)
+    if codec.flexible:
         head += b"\0"
-    return _framed(head, _encoder("request", api_key, version), body)
+    return _framed(head, codec, body)
 
 
-def _framed(head: bytes, write: Encode, body: dict[str, Any]) -> list[Buffer]:
+def _framed(head: bytes, codec: Codec, body: dict[str, Any]) -> list[Buffer]:
     out: list[Buffer] = [head]
-    write(out, body)
+    codec.encode(out, body)
+    if codec.plain:
+        data = b"".join(out)
+        return [INT.pack(len(data)) + data]
     merged: list[Buffer] = []
     small: list[Buffer] = []
     for chunk in out:  # small pieces are joined; record bytes stay as they are
-        if len(chunk) < 1024:
+        if len(chunk) < MERGED_BELOW:
             small.append(chunk)
         else:
-            merged.append(b"".join(small))
-            merged.append(chunk)
+            merged += b"".join(small), chunk
             small = []
     merged.append(b"".join(small))
-    size = sum(map(len, merged))
-    merged[0] = struct.pack(">i", size) + bytes(merged[0])
+    merged[0] = INT.pack(sum(map(len, merged))) + bytes(merged[0])
     return merged
 
 
 def decode_response(api_key: int, version: int, frame: memoryview) -> tuple[int, dict[str, Any]]:
     """(correlation id, body) of a frame without its length. :raises DecodeError: it does not decode."""
     try:
-        correlation_id, at = struct.unpack_from(">i", frame)[0], 4
-        if api_key != API_VERSIONS and _flexible(api_key, version):
+        codec = _codec("response", api_key, version)
+        correlation_id, at = INT.unpack_from(frame)[0], INT.size
+        if codec.flexible and api_key != API_VERSIONS:
             _, at = _skip_tags(frame, at, [0])
-        return correlation_id, _decoder("response", api_key, version)(frame, at, [MAX_ELEMENTS])[0]
+        return correlation_id, codec.decode(frame, at, [MAX_ELEMENTS])[0]
     except (struct.error, IndexError, UnicodeDecodeError) as bad:
         raise DecodeError(f"a response that does not decode: {bad}") from bad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nebula import wire
 from nebula.model import DecodeError
+from nebula.wire.decoding import struct_decoder
+from nebula.wire.encoding import struct_encoder
+from nebula.wire.schema import Field
 
 CREATE = struct.pack(">hhih", 19, 2, 1, -1)
 WIDE = struct.pack(">i", 150_000) + bytes(4 * 150_000)
@@ -43,9 +47,9 @@ class BoundsTests(SynchronousTestCase):
         """If this failed, Produce 13 would be encoded without its topic ids, and nobody would be told."""
         for api_key, version in ((0, 13), (0, 2), (1, 18), (3, 13), (99, 0)):
             with self.assertRaises(wire.UnsupportedVersion):
-                wire._encoder("request", api_key, version)
+                wire._codec("request", api_key, version)
             with self.assertRaises(wire.UnsupportedVersion):
-                wire._decoder("response", api_key, version)
+                wire._codec("response", api_key, version)
 
     @given(st.sampled_from(sorted(wire.SERVED)), st.integers(0, 16), st.binary(max_size=200))
     def test_garbage_answers(self, api_key: int, version: int, data: bytes) -> None:
@@ -54,3 +58,25 @@ class BoundsTests(SynchronousTestCase):
             wire.decode_response(api_key, version, memoryview(data))
         except DecodeError:
             return
+
+
+class SourceTests(SynchronousTestCase):
+    def test_numbers_left_out_or_none_are_their_defaults(self) -> None:
+        """Broken: an answer that leaves a number out, or has None there, would not be sent at all."""
+        full = wire.encode_response(0, 9, 1, answer(base_offset=-1, error_code=0))
+        self.assertEqual(wire.encode_response(0, 9, 1, answer(base_offset=None)), full)
+        self.assertEqual(wire.encode_response(0, 9, 1, answer()), full)
+
+    def test_a_struct_that_may_be_null(self) -> None:
+        """Broken: the byte before a nullable struct would be taken for its first field."""
+        field = Field("cursor", "{}", nullable=(0, 1), fields=[Field("place", "int32")])
+        encode, decode = struct_encoder([field], 0, True), struct_decoder([field], 0, True)
+        for body, raw in (({"cursor": None}, b"\xff\0"), ({"cursor": {"place": 7}}, b"\x01\0\0\0\x07\0\0")):
+            out: list[Any] = []
+            encode(out, body)
+            self.assertEqual(b"".join(out), raw)
+            self.assertEqual(decode(memoryview(raw), 0, [9]), (body, len(raw)))
+
+
+def answer(**row: Any) -> dict[str, Any]:
+    return {"responses": [{"name": "t", "partition_responses": [{"index": 0, **row}]}]}

@@ -59,7 +59,7 @@ class KioTests(SynchronousTestCase):
         """Our bytes, read and written again by kio, are our bytes, and we read them as what was written."""
         request = direction == "request"
         out: list[Any] = []
-        wire._encoder(direction, api_key, version)(out, body)
+        wire._codec(direction, api_key, version).encode(out, body)
         raw = b"".join(out)
         load = kio.index.load_request_schema if request else kio.index.load_response_schema
         entity, size = entity_reader(load(api_key, version))(raw, 0)
@@ -67,7 +67,7 @@ class KioTests(SynchronousTestCase):
         entity_writer(load(api_key, version))(again, entity)
         name = f"{direction} {api_key} version {version}"
         self.assertEqual((size, again.getvalue()), (len(raw), raw), name)
-        back, end = wire._decoder(direction, api_key, version)(memoryview(raw), 0, [1000])
+        back, end = wire._codec(direction, api_key, version).decode(memoryview(raw), 0, [1000])
         self.assertEqual((back, end), (body, len(raw)), name)
 
     def test_every_message(self) -> None:
