@@ -80,8 +80,7 @@ class ClientProtocol(FramedProtocol):
             self._failed(Failure(), request)
             return
         if isinstance(outcome, Deferred):
-            outcome.addCallback(self._answered, answer, request)
-            outcome.addErrback(self._failed, request)
+            outcome.addCallbacks(self._answered, self._failed, (answer, request), {}, (request,))
         else:
             self._answered(outcome, answer, request)
 
@@ -99,7 +98,11 @@ class ClientProtocol(FramedProtocol):
 
     def _answered(self, body: Any, answer: Answer, request: wire.Request) -> None:
         if body is not None:
-            answer.chunks = wire.encode_response(request.api_key, request.version, request.correlation_id, body)
+            try:
+                answer.chunks = wire.encode_response(request.api_key, request.version, request.correlation_id, body)
+            except Exception:
+                self._failed(Failure(), request)
+                return
         answer.done = True
         self._flush()
 

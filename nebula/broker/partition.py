@@ -10,11 +10,11 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from nebula.broker.drain import Drain
-from nebula.broker.waiters import Waiters
-from nebula.cluster.producers import Duplicate, ProducerState
+from nebula.broker.waiters import Done, Waiters
+from nebula.cluster.producers import ProducerState
 from nebula.model import Buffer, GroupID, NotLeader, Offset, Position, Voter
 from nebula.raft import RaftNode, Ready
 from nebula.records.batch import Header, read_header
@@ -66,19 +66,35 @@ class Partition:
         :raises NotLeader: this replica does not lead (also the Deferred's failure when leadership is lost later).
         :raises nebula.cluster.producers.ProducerError: the sequence number or epoch does not fit.
         """
+        waiter: Deferred[Offset] = Deferred()
+
+        def done(offset: Offset, error: Exception | None) -> None:
+            if error is None:
+                waiter.callback(offset)
+            else:
+                waiter.errback(error)
+
+        self.append_then(batch, header, done)
+        return waiter
+
+    def append_then(self, batch: bytearray | memoryview, header: Header, done: Done) -> None:
+        """The same with a plain call at the end (see `Waiters`), which may come before this returns."""
         if not self.leads:
             raise NotLeader(f"{self.name} is not led by this node")
-        known = self.producers.check(header, self.raft.end().offset == self.log.log_start)
-        if isinstance(known, Duplicate):
-            return self._wait(known.end, known.base_offset)
-        end = self.raft.propose(batch, header.width)
-        base = end.offset - header.width
-        self.producers.append(header._replace(base_offset=base, leader_epoch=end.term), end)
+        known = self.producers.check(header, self.log.log_start == self.raft.end().offset)
+        if known is not None:
+            if known.end <= self.raft.commit:
+                done(known.base_offset, None)
+            else:
+                self._waiters.wait(known.end, known.base_offset, done)
+            return
+        width = header.last_offset_delta + 1
+        end = self.raft.propose(batch, width)
+        base = end.offset - width
+        if header.producer_id >= 0:
+            self.producers.append(header._replace(base_offset=base, leader_epoch=end.term), end)
         self._drain.mark(self)
-        return self._waiters.wait(end, base)
-
-    def _wait(self, end: Position, value: Offset) -> Deferred[Offset]:
-        return succeed(value) if end <= self.raft.commit else self._waiters.wait(end, value)
+        self._waiters.wait(end, base, done)
 
     def read(self, offset: Offset, max_bytes: int) -> list[Buffer]:
         """Whole batches as stored, from the one that holds `offset`, all below the high watermark."""

@@ -9,37 +9,40 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
-
 from nebula.model import NotLeader, Offset, Position
 
 
+Done = Callable[[Offset, Exception | None], None]
+"""Called once: with the offset, or with the error and whatever offset was meant."""
+
+
 class Waiters:
-    """Deferreds that fire with an offset once a position is committed, and fail together when leadership is lost."""
+    """Calls that are made with an offset once a position is committed, and fail together when leadership is lost.
+
+    Plain calls and no Deferreds: there may be one per batch, and a Deferred costs more than the batch's bookkeeping.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Position, int, Deferred[Offset], Offset]] = []
+        self._heap: list[tuple[Position, int, Done, Offset]] = []
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def wait(self, end: Position, value: Offset) -> Deferred[Offset]:
-        """A Deferred that fires with `value` when `end` is committed."""
+    def wait(self, end: Position, value: Offset, done: Done) -> None:
+        """Call `done(value, None)` when `end` is committed."""
         self._count += 1
-        waiter: Deferred[Offset] = Deferred()
-        heapq.heappush(self._heap, (end, self._count, waiter, value))
-        return waiter
+        heapq.heappush(self._heap, (end, self._count, done, value))
 
     def advance(self, commit: Position) -> None:
-        """Fire, in log order, everyone whose place is at or before `commit`."""
-        heap = self._heap
+        """Call, in log order, everyone whose place is at or before `commit`."""
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= commit:
-            _, _, waiter, value = heapq.heappop(heap)
-            waiter.callback(value)
+            _, _, done, value = pop(heap)
+            done(value, None)
 
     def fail(self, make_error: Callable[[], Exception] = NotLeader) -> None:
         """Leadership is lost: nobody here can promise anything about the rest (it may yet be committed, or not)."""
         heap, self._heap = self._heap, []
-        for _, _, waiter, _ in sorted(heap):
-            waiter.errback(make_error())
+        for _, _, done, value in sorted(heap):
+            done(value, make_error())

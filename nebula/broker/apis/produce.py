@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from nebula.broker.apis.lookup import current_leader, led_partition, topic_of
 from nebula.broker.apis.topics import ensure_topic
@@ -13,11 +13,13 @@ from nebula.broker.timestamps import restamp
 from nebula.cluster.configs import effective
 from nebula.cluster.producers import InvalidProducerEpoch, OutOfOrderSequence
 from nebula.model import InvalidBatch, NebulaError, NotLeader
-from nebula.records.batch import check_produced
+from nebula.records.batch import Header, RefusedBatch, check_produced
 from nebula.wire import errors
 
 if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
+    from nebula.broker.partition import Partition
+    from nebula.broker.waiters import Done
 
 REASONS = {
     "corrupt": errors.CORRUPT_MESSAGE,
@@ -26,80 +28,96 @@ REASONS = {
     "unsupported_codec": errors.UNSUPPORTED_COMPRESSION_TYPE,
 }
 ZSTD = 4
+ACKS = (-1, 0, 1)
+
+
+class _Call:
+    """One request: its answer, filled batch by batch, and how many batches are still to be committed."""
+
+    __slots__ = ("answer", "done", "left")
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.left = 0
+        self.done: Deferred[dict[str, Any]] | None = None
+        """Made only if something is left to wait for: the one Deferred of a request."""
+
+    def waiter(self, partition: Partition, row: dict[str, Any]) -> Done:
+        """What is to be called at the end of the batch that `row` answers."""
+        self.left += 1
+
+        def done(offset: int, error: Exception | None) -> None:
+            if error is None:
+                row["base_offset"], row["log_start_offset"] = offset, partition.log.log_start
+            else:
+                _refuse(row, _code(error), error)
+            self.left -= 1
+            if not self.left and self.done is not None:
+                self.done.callback(self.answer)
+
+        return done
 
 
 def produce(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
     """The call. acks=1 waits like acks=all (ARCHITECTURE §1.4); acks=0 is not answered, and closed on when refused."""
     acks = body["acks"]
-    responses, waits = [], []
+    responses: list[dict[str, Any]] = []
+    call = _Call({"responses": responses, "throttle_time_ms": 0})
     for data in body["topic_data"]:
-        topic = topic_of(node, data.get("name"), data.get("topic_id"))
+        name, topic_id = data.get("name"), data.get("topic_id")
+        topic = topic_of(node, name, topic_id)
         rows: list[dict[str, Any]] = []
+        responses.append({"name": name, "topic_id": topic_id, "partition_responses": rows})
         for part in data["partition_data"]:
             row: dict[str, Any] = {"index": part["index"], "error_code": 0, "base_offset": -1, "log_start_offset": -1}
             rows.append(row)
-            wait = _append(node, topic, data.get("name"), part, row, acks, version)
-            if wait is not None:
-                waits.append(wait)
-        responses.append({"name": data.get("name"), "topic_id": data.get("topic_id"), "partition_responses": rows})
-    answer = {"responses": responses, "throttle_time_ms": 0}
+            if acks in ACKS:
+                _append(node, topic, name, part, row, version, call)
+            else:
+                row["error_code"] = errors.INVALID_REQUIRED_ACKS
     if acks == 0:
-        return _unanswered(responses, waits)
-    if not waits:
-        return answer
-    if len(waits) == 1:
-        return waits[0].addCallback(lambda _done: answer)
-    return DeferredList(waits).addCallback(lambda _done: answer)
+        return _unanswered(responses)
+    if not call.left:
+        return call.answer
+    call.done = Deferred()
+    return call.done
 
 
-def _unanswered(responses: list[dict[str, Any]], waits: list[Deferred[Any]]) -> None:
+def _unanswered(responses: list[dict[str, Any]]) -> None:
     if any(row["error_code"] for response in responses for row in response["partition_responses"]):
         raise CloseConnection  # gotcha 8: the only way to tell an acks=0 producer
 
 
 def _append(
-    node: NebulaNode, topic: Any, name: str | None, part: dict[str, Any], row: dict[str, Any], acks: int, version: int
-) -> Deferred[Any] | None:
-    """One partition's batch: append it and return what to wait for, or write the error into `row`."""
-    if acks not in (-1, 0, 1):
-        row["error_code"] = errors.INVALID_REQUIRED_ACKS
-        return None
+    node: NebulaNode, topic: Any, name: str | None, part: dict[str, Any], row: dict[str, Any], version: int, call: _Call
+) -> None:
+    """Append one partition's batch for `call`, or write the error into `row`."""
     if topic is None and name:
         ensure_topic(node, name)  # an old client may publish without asking for metadata first; it asks again
     partition, row["error_code"] = led_partition(node, topic, part["index"])
     if partition is None:
         if row["error_code"] == errors.NOT_LEADER_OR_FOLLOWER:
             row["current_leader"] = current_leader(node, topic, part["index"])
-        return None
+        return
+    waiting = call.left
     try:
-        header = _checked(topic, part["records"], version, row)
+        header = _checked(topic, part["records"], version)
         batch, header = restamp(topic, part["records"], header, node.wall_ms(), row)
-        wait = partition.append(batch, header)
+        partition.append_then(batch, header, call.waiter(partition, row))
     except InvalidBatch as bad:
+        call.left = waiting
         _refuse(row, REASONS.get(getattr(bad, "reason", ""), errors.CORRUPT_MESSAGE), bad)
-        return None
     except NebulaError as refused:
+        call.left = waiting
         _refuse(row, _code(refused), refused)
-        return None
-
-    def committed(offset: int) -> None:
-        row["base_offset"], row["log_start_offset"] = offset, partition.log.log_start
-
-    def lost(failure: Any) -> None:
-        failure.trap(NebulaError)
-        _refuse(row, _code(failure.value), failure.value)
-
-    return wait.addCallbacks(committed, lost)
 
 
-def _checked(topic: Any, records: Any, version: int, row: dict[str, Any]) -> Any:
+def _checked(topic: Any, records: Any, version: int) -> Header:
     if records is None:
         raise InvalidBatch("a produce request without records")
     header = check_produced(records, max_bytes=int(effective(topic.configs, "max.message.bytes")))
     if header.codec == ZSTD and version < 7:  # gotcha 18
-        error = InvalidBatch("zstd needs Produce v7")
-        error.reason = "unsupported_codec"  # type: ignore[attr-defined]
-        raise error
+        raise RefusedBatch("unsupported_codec", "zstd needs Produce v7")
     return header
 
 
