@@ -44,6 +44,7 @@ class Controller:
         any_peer: Callable[[], NodeName | None],
     ) -> None:
         self.partition = partition
+        partition.raft.announce_commits = True  # every node answers Metadata from what it has applied
         self._any_peer = any_peer
         self.state = ClusterState()
         self.applied: Offset = partition.log.log_start

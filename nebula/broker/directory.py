@@ -6,17 +6,22 @@ elsewhere from hints that their nodes send when leadership changes. A hint that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
 from nebula.broker.partition import Partition
+from nebula.broker.settling import Settling
 from nebula.cluster.commands import CreateTopic, DeleteTopic
 from nebula.cluster.configs import effective
 from nebula.model import GroupID, NebulaError, NodeName, TopicPartition, Voter
 
 if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
+
+PATIENCE_S = 1.0
+"""How long after a group was first seen without a leader an answer may wait for one; an election takes a tenth."""
 
 
 class ClusterView:
@@ -25,6 +30,9 @@ class ClusterView:
     def __init__(self, node: NebulaNode) -> None:
         self._node = node
         self._hints: dict[GroupID, tuple[int, NodeName]] = {}
+        self._unled: dict[GroupID, float] = {}
+        """Since when a group was found without a leader that can be reached."""
+        self._settling = Settling(node.reactor)
 
     @property
     def state(self) -> Any:
@@ -43,6 +51,8 @@ class ClusterView:
             kept = {p.group for t in self.state.topics.topics.values() for p in t.partitions}
             for group in [g for g in self._node.replicas.groups if g and g not in kept]:
                 self._node.replicas.delete(group)
+            self._unled.clear()
+        self._settling.changed()
 
     def open_topic(self, topic: Any) -> None:
         me, state = self._node.identity.node, self.state
@@ -89,12 +99,39 @@ class ClusterView:
             return name, term
         return None, local.raft.term if local is not None else 0
 
+    def live_leader(self, group: GroupID) -> tuple[NodeName | None, int]:
+        """The same, but None for a leader whose process is gone as far as our connections to it tell."""
+        name, term = self.leader(group)
+        if name is None or not (name == self._me or self._node.peers.up(name)):
+            return None, term
+        self._unled.pop(group, None)
+        return name, term
+
+    def unled_lately(self, group: GroupID) -> bool:
+        """No leader can be reached, but one may soon: a group that stays without is not worth waiting for."""
+        if self.live_leader(group)[0] is not None:
+            return False
+        now = self._node.reactor.seconds()
+        return bool(now - self._unled.setdefault(group, now) < PATIENCE_S)
+
+    def settled(self, check: Callable[[], bool], seconds: float) -> Deferred[None]:
+        """Fires once `check` is true, looked at whenever topics or leaders change, or when `seconds` are over."""
+        return self._settling.wait(check, seconds)
+
     def _leadership(self, partition: Partition) -> None:
+        self._settling.changed()
         if partition.leads:
             for name in self._node.peers.hellos():
-                self._node.peers.call(name, "leads", [[partition.group, partition.raft.term, self._me]]).addErrback(
-                    lambda _gone: None
-                )
+                self._say(name, [partition])
+
+    def tell(self, name: NodeName) -> None:
+        """A peer was met: it may have missed which groups are led here."""
+        self._say(name, [p for p in self._node.replicas.groups.values() if p.leads])
+
+    def _say(self, name: NodeName, led: list[Partition]) -> None:
+        rows = [[p.group, p.raft.term, self._me] for p in led]
+        if rows:
+            self._node.peers.call(name, "leads", rows).addErrback(lambda _gone: None)
 
     @property
     def _me(self) -> NodeName:
@@ -109,6 +146,7 @@ class ClusterView:
             for group, term, name in params:
                 if term >= self._hints.get(group, (0, ""))[0]:
                     self._hints[group] = (term, name)
+            self._settling.changed()
             return succeed(None)
         if method == "submit" and controller is not None:
             return controller.relay(params)

@@ -88,9 +88,7 @@ class NebulaNode(MultiService):
         self.disk = RealDisk()
         self.identity = Identity.load(self.disk, s.data_dir, s.node)
         self.server = NodeServer(self._dispatch, lambda f: at_turn_end(self.reactor, f))
-        self.peers = Peers(
-            self.reactor, self._hello, self._step, self._called, self._peer_died, lambda _hello: self._try_birth()
-        )
+        self.peers = Peers(self.reactor, self._hello, self._step, self._called, self._peer_died, self._met)
         self._listen(s.port + 1000, "Raft", RaftServer(self.peers))
         self._listen(s.port + 2000, "client", self.server)
         self._compose()
@@ -207,6 +205,11 @@ class NebulaNode(MultiService):
 
     def _called(self, method: str, params: Any) -> Deferred[Any]:
         return self.view.called(method, params)
+
+    def _met(self, hello: dict[str, Any]) -> None:
+        self._try_birth()
+        if self.controller is not None:
+            self.view.tell(hello["node"])
 
     def _peer_died(self, name: NodeName) -> None:
         self.log.info("{name} closed its connections and refuses new ones: taken for dead", name=name)

@@ -287,6 +287,11 @@ class Peers:
         up = ((name, links[0]) for name, links in self._links.items())
         return {name: link.remote for name, link in up if link.protocol_now is not None and link.remote is not None}
 
+    def up(self, name: NodeName) -> bool:
+        """Is the control link to `name` up?"""
+        links = self._links.get(name)
+        return links is not None and links[0].protocol_now is not None
+
     def greet_again(self) -> None:
         """Our identity changed: tell everybody."""
         for links in self._links.values():

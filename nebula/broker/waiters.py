@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from nebula.model import NotLeader, Offset, Position
 
-
 Done = Callable[[Offset, Exception | None], None]
 """Called once: with the offset, or with the error and whatever offset was meant."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from nebula.model import Position, Voter
@@ -29,6 +30,9 @@ class Leader:
         self.give_up_at = 0.0
         self.marker_end: Position | None = None
         self.beat_now = True
+        self.uncommitted = 0
+        """Bytes proposed in this term that no majority has yet: what back-pressure goes by."""
+        self._proposed: deque[tuple[Position, int]] = deque()
         self.config_changed()
 
     def config_changed(self) -> None:
@@ -38,6 +42,17 @@ class Leader:
         self.peers = {v: p for v, p in self.peers.items() if v in wanted}
         for voter in sorted(wanted - set(self.peers)):
             self.peers[voter] = Progress(raft.end(), raft.now)
+
+    def placed(self, end: Position, size: int) -> None:
+        """A batch of `size` bytes was proposed up to `end`."""
+        self.uncommitted += size
+        self._proposed.append((end, size))
+
+    def committed(self, place: Position) -> None:
+        """Everything up to `place` has a majority."""
+        proposed = self._proposed
+        while proposed and proposed[0][0] <= place:
+            self.uncommitted -= proposed.popleft()[1]
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,6 +115,8 @@ class Leader:
         place = agreed(matches)
         if place.term == raft.term and place > raft.commit:
             raft.set_commit(place)
+            if raft.announce_commits:
+                self.beat_now = True
 
     @property
     def confirmed(self) -> int:

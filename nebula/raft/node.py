@@ -92,7 +92,8 @@ class RaftNode:
         self._votes: set[Voter] = set()
         self._heard_at = -1e9
         self._suspected_at = -1e9
-        self._uncommitted = 0
+        self.announce_commits = False
+        """Tell followers of a commit at once, not with the next append or heartbeat: for a group they serve reads of."""
         self._deadline = 0.0
         self._restart_timer()
 
@@ -138,12 +139,12 @@ class RaftNode:
         """
         if self.lead is None or self.lead.target is not None:
             raise NotLeader("this node does not lead the group")
-        if self._uncommitted > MAX_UNCOMMITTED:
-            raise Overloaded(f"{self._uncommitted} bytes wait for a majority")
+        if self.lead.uncommitted > MAX_UNCOMMITTED:
+            raise Overloaded(f"{self.lead.uncommitted} bytes wait for a majority")
         before = self.tail.end()
         stamp(buf, before.offset, self.term)
         end = Position(self.term, before.offset + width)
-        self._uncommitted += len(buf)
+        self.lead.placed(end, len(buf))
         self._add(Entry(end, buf, kind))
         return end
 
@@ -273,7 +274,6 @@ class RaftNode:
         self.lead = None
         self.role = "follower" if self.me in self.voters or not self.voters else "learner"
         self.leader = leader
-        self._uncommitted = 0
         self._restart_timer()
 
     def _restart_timer(self) -> None:
@@ -310,7 +310,6 @@ class RaftNode:
 
     def _lead(self) -> None:
         self.role, self.leader = "leader", self.me
-        self._uncommitted = 0
         self.lead = Leader(self, self.now)
         place = self.end()
         # Zero-width, first entry of its term: what makes older entries committable when no data comes (§5.4.2).
@@ -328,10 +327,8 @@ class RaftNode:
         if place < self.commit:
             raise InvariantBroken(f"group {self.group}: commit would move back from {self.commit} to {place}")
         self.commit = place
-        if place >= self.tail.base:
-            self._uncommitted = self.tail.pending_bytes
-        if place == self.end():
-            self._uncommitted = 0
+        if self.lead is not None:
+            self.lead.committed(place)
         if self.lead is not None and self.me not in self.voters and self._configs[-1][0] <= place:
             self.become_follower(self.term, None)
 

@@ -7,7 +7,7 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.model import START, NotLeader, Position, Voter
-from nebula.raft import Ballot, RaftNode, RaftSettings
+from nebula.raft import Ballot, RaftNode, RaftSettings, node
 from nebula.raft import messages as m
 from nebula.records import control
 from nebula.records.entries import Run
@@ -143,6 +143,21 @@ class CommitTests(SynchronousTestCase):
         self.assertEqual(leader.commit, START)
         leader.step(N3, m.AppendReply(1, end, 0))
         self.assertEqual(leader.commit, end)
+
+    def test_steady_load_is_not_taken_for_an_overload(self) -> None:
+        """If this failed, a producer that always has a batch in flight would be refused after 64 MB in all."""
+        self.patch(node, "MAX_UNCOMMITTED", 2000)
+        leader = a_leader()
+        before = propose(leader)
+        for _ in range(100):
+            end = propose(leader)
+            drain(leader)
+            leader.step(N3, m.AppendReply(1, before, 0))
+            self.assertEqual(leader.commit, before)
+            before = end
+        with self.assertRaises(node.Overloaded):
+            for _ in range(100):
+                propose(leader)
 
     def test_the_leader_counts_itself_only_when_persisted(self) -> None:
         """If this failed, a power cut at leader and one follower could lose an acknowledged record (rule 1)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -16,18 +17,62 @@ if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
 
 UNKNOWN_OPERATIONS = -(2**31)
+NOTICE_S = 0.005
+"""How long after a client the end of a process may show here: the kernel closes its sockets one by one."""
+ELECT_S = 0.25
+"""How long an answer waits for an election; it holds up what the same connection asks behind it."""
+CREATE_S = 1.0
+"""How long an answer waits for a topic that is created because of it: the client can do nothing else meanwhile."""
 
 
 def metadata(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
-    """The call: null topics (v0: an empty list) means all."""
+    """The call: null topics (v0: an empty list) means all.
+
+    Named topics whose leader has just died, or that are just being created, are waited for, a short time.
+    """
     wanted = body["topics"]
-    state = node.view.state
     if wanted is None or (version == 0 and not wanted):
+        return _answer(node, None, connection)
+    create = body.get("allow_auto_topic_creation", True) and node.settings.auto_create
+    created = [_create(node, want.get("name"), want.get("topic_id")) for want in wanted] if create else []
+
+    def settled() -> bool:
+        return not any(_unsettled(node, want.get("name"), want.get("topic_id")) for want in wanted)
+
+    if settled() and all(_led_here(node, want.get("name"), want.get("topic_id")) for want in wanted):
+        return _answer(node, wanted, connection)
+    if not any(created):
+        # Whoever lost its connection to a dying leader asks at once, and may be quicker than our own connection's end.
+        return _pause(node, NOTICE_S).addCallback(lambda _none: _settle(node, wanted, settled, connection, ELECT_S))
+    return _settle(node, wanted, settled, connection, CREATE_S)
+
+
+def _settle(
+    node: NebulaNode, wanted: list[dict[str, Any]], settled: Callable[[], bool], connection: Any, seconds: float
+) -> Deferred[dict[str, Any]]:
+    return node.view.settled(settled, seconds).addCallback(lambda _none: _answer(node, wanted, connection))
+
+
+def _pause(node: NebulaNode, seconds: float) -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    node.reactor.callLater(seconds, done.callback, None)
+    return done
+
+
+def _led_here(node: NebulaNode, name: str | None, topic_id: bytes | None) -> bool:
+    """Unknown topics have no leader elsewhere."""
+    topic = topic_of(node, name, topic_id)
+    me = node.identity.node
+    return topic is None or all(node.view.leader(info.group)[0] == me for info in topic.partitions)
+
+
+def _answer(node: NebulaNode, wanted: list[dict[str, Any]] | None, connection: Any) -> dict[str, Any]:
+    state = node.view.state
+    if wanted is None:
         names = sorted(state.topics.topics) if state is not None else []
         rows = [_topic(node, state.topics.topics[name]) for name in names]
     else:
-        create = body.get("allow_auto_topic_creation", True)
-        rows = [_wanted(node, want.get("name"), want.get("topic_id"), create) for want in wanted]
+        rows = [_wanted(node, want.get("name"), want.get("topic_id")) for want in wanted]
     controller = node.controller.leader if node.controller is not None else None
     return {
         "throttle_time_ms": 0,
@@ -39,7 +84,28 @@ def metadata(node: NebulaNode, body: dict[str, Any], version: int, connection: A
     }
 
 
-def _wanted(node: NebulaNode, name: str | None, topic_id: bytes | None, create: bool) -> dict[str, Any]:
+def _create(node: NebulaNode, name: str | None, topic_id: bytes | None) -> bool:
+    """Have a topic created if it has a possible name and is not there; is one being created?"""
+    if name is None or topic_of(node, name, topic_id) is not None:
+        return False
+    try:
+        validate_name(name)
+    except InvalidTopic:
+        return False
+    created: Deferred[Any] = ensure_topic(node, name)
+    created.addErrback(lambda _failure: None)
+    return name in node.creating
+
+
+def _unsettled(node: NebulaNode, name: str | None, topic_id: bytes | None) -> bool:
+    """Will an answer about this topic be better in a moment?"""
+    topic = topic_of(node, name, topic_id)
+    if topic is None:
+        return name in node.creating
+    return any(node.view.unled_lately(info.group) for info in topic.partitions)
+
+
+def _wanted(node: NebulaNode, name: str | None, topic_id: bytes | None) -> dict[str, Any]:
     topic = topic_of(node, name, topic_id)
     if topic is not None:
         return _topic(node, topic)
@@ -50,9 +116,7 @@ def _wanted(node: NebulaNode, name: str | None, topic_id: bytes | None, create: 
         validate_name(name)
     except InvalidTopic:
         return {**row, "error_code": errors.INVALID_TOPIC_EXCEPTION}
-    if create and node.settings.auto_create:
-        created: Deferred[Any] = ensure_topic(node, name)
-        created.addErrback(lambda _failure: None)
+    if name in node.creating:
         return {**row, "error_code": errors.LEADER_NOT_AVAILABLE}
     return {**row, "error_code": errors.UNKNOWN_TOPIC_OR_PARTITION}
 
@@ -70,7 +134,7 @@ def _topic(node: NebulaNode, topic: Any) -> dict[str, Any]:
 
 def _partition(node: NebulaNode, topic: Any, index: int) -> dict[str, Any]:
     info = topic.partitions[index]
-    leader, term = node.view.leader(info.group)
+    leader, term = node.view.live_leader(info.group)
     replicas = [node_id(node, name) for name in info.replicas]
     up = {node.identity.node, *node.peers.hellos()}
     local = node.replicas.by_name.get(TopicPartition(topic.name, index))

@@ -18,6 +18,8 @@ from nebula.wire import errors
 if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
 
+LEADERS_S = 1.0
+"""How long CreateTopics waits for the new partitions' leaders before it answers all the same."""
 MAX_PARTITIONS = 10_000
 """Of one topic: each is a Raft group with files of its own on every replica."""
 
@@ -160,8 +162,18 @@ def _create_one(node: NebulaNode, wanted: dict[str, Any], validate_only: bool, t
     ]  # fmt: skip
     if validate_only:
         return succeed(row)
-    done = create(node, command)
-    return done.addCallbacks(lambda _outcome: {**row, "topic_id": bytes.fromhex(command.topic_id)}, refused)
+    done = create(node, command).addCallback(lambda _outcome: _led(node, name))
+    return done.addCallbacks(lambda _none: {**row, "topic_id": bytes.fromhex(command.topic_id)}, refused)
+
+
+def _led(node: NebulaNode, name: str) -> Deferred[None]:
+    """Fires when `name` is known here and its partitions have leaders: clients publish at once (gotcha 34)."""
+
+    def check() -> bool:
+        topic = topic_of(node, name, None)
+        return topic is not None and all(node.view.live_leader(info.group)[0] for info in topic.partitions)
+
+    return node.view.settled(check, LEADERS_S)
 
 
 def delete_topics(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
