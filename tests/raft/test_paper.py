@@ -7,8 +7,9 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.model import START, NotLeader, Position, Voter
-from nebula.raft import Ballot, RaftNode, RaftSettings, node
+from nebula.raft import Ballot, RaftNode, RaftSettings
 from nebula.raft import messages as m
+from nebula.raft import node as raft_node
 from nebula.records import control
 from nebula.records.entries import Run
 from nebula.records.record import build_batch
@@ -146,7 +147,7 @@ class CommitTests(SynchronousTestCase):
 
     def test_steady_load_is_not_taken_for_an_overload(self) -> None:
         """If this failed, a producer that always has a batch in flight would be refused after 64 MB in all."""
-        self.patch(node, "MAX_UNCOMMITTED", 2000)
+        self.patch(raft_node, "MAX_UNCOMMITTED", 2000)
         leader = a_leader()
         before = propose(leader)
         for _ in range(100):
@@ -155,7 +156,7 @@ class CommitTests(SynchronousTestCase):
             leader.step(N3, m.AppendReply(1, before, 0))
             self.assertEqual(leader.commit, before)
             before = end
-        with self.assertRaises(node.Overloaded):
+        with self.assertRaises(raft_node.Overloaded):
             for _ in range(100):
                 propose(leader)
 
