@@ -1,120 +1,120 @@
 """NebulaLog: a partition's segments as one log; also the Raft log.
 
-What each crash leaves behind, and what recovery makes of it:
+Rules:
 
-* in the middle of an append: a torn tail. Everything behind the last whole batch that continues the chain was never
-  acknowledged by this node and is cut, durably, before anything new is written;
-* in the middle of a roll: the sealed segment was synced before its successor was created, so only the last segment can
-  have a torn tail. Damage in any other one is bit rot: the log ends there, `quarantine` says how far it reached, and
-  Raft neither campaigns nor votes until a leader has brought the log back to that place;
-* in the middle of a reset or a deletion: the start file was replaced first; segments before it are leftovers.
+1. `append` writes and never syncs; `truncate`, `reset` and `delete_before` are durable when they return.
+2. What was appended counts as persisted only by `synced`; only that lets the checkpoint move.
+3. A segment's name is durable before anything in it can be acknowledged.
+4. Damage is never repaired by forgetting: it raises `DamagedLog` and leaves a quarantine file for the next start.
+
+The package's essay says what each kind of crash leaves behind.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NoReturn
 
-from nebula.model import Buffer, Offset, Position, StorageFailed, Term, Voter
-from nebula.records.batch import Header, read_header
+from nebula.model import Buffer, InvalidBatch, InvariantBroken, Offset, Position, Term
+from nebula.records.batch import HEADER_SIZE, Header, read_header
 from nebula.records.control import read_voters
-from nebula.records.entries import MARKER, VOTERS, Entry, Run
+from nebula.records.entries import DATA, MARKER, VOTERS, Entry, Run
 from nebula.records.record import read_records
 from nebula.records.start import StartRecord
+from nebula.storage.checkpoint import Checkpoint, Config, Segment
 from nebula.storage.disk import Disk, File
-from nebula.storage.segment import Segment
+from nebula.storage.index import NO_BATCH, LastBatch, SparseIndex
+from nebula.storage.layout import Layout
+from nebula.storage.recovery import Recovery
+from nebula.storage.segment import (
+    Batch,
+    DamagedLog,
+    Opened,
+    Sealed,
+    continues,
+    newest_of,
+    prefix,
+    remove_files,
+    walk,
+    whole,
+)
+from nebula.storage.start import decode_start, encode_start
+from nebula.storage.terms import Terms
 
-Config = tuple[Position, tuple[Voter, ...], tuple[Voter, ...]]
 SEGMENT_BYTES = 8 << 20
+"""A segment rolls when a batch does not fit; one larger batch has a segment of its own."""
+CURSORS = 32
+"""Places that were just read up to are remembered, so that a reader in sequence does not search; as many readers."""
 
 
 class NebulaLog:
     """An open log. Not thread-safe; the partition's drain is its only writer."""
 
-    def __init__(self, disk: Disk, path: str, start: StartRecord, segment_bytes: int) -> None:
+    def __init__(self, disk: Disk, layout: Layout, generation: int, start: StartRecord, segment_bytes: int) -> None:
         self._disk = disk
-        self._path = path
+        self._layout = layout
+        self._generation = generation
         self._start = start
         self.segment_bytes = segment_bytes
         self.quarantine: Position | None = None
+        """How far the log had reached before bit rot cut it; None when nothing is missing."""
         self._segments: list[Segment] = []
-        self._terms: list[tuple[Term, Offset]] = list(start.terms)
-        self._configs: list[Config] = [(start.position, start.voters, start.learners)]
-        self._dirty: dict[int, File] = {}
+        self._terms = Terms()
+        self._configs: list[Config] = []
+        self._sealed = Sealed(disk, layout, generation)
+        self._active: Opened
+        self._dirty: list[File] = []
+        self._retired: list[File] = []
+        """Sealed files that were handed out to be synced; closed at the next occasion."""
+        self._persisted = start.position
+        self._commit = start.position
+        self._checkpointed = Position(0, 0)
+        self._checkpoint_due = False
+        self._cursors: dict[tuple[str, Position | Offset], tuple[Position, int, Position]] = {}
+        """What was read up to -> (segment's base, place in the file, place in the log)."""
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @classmethod
     def create(cls, disk: Disk, path: str, start: StartRecord) -> None:
         """Make an empty log that begins at the start record's position; durable when this returns."""
+        layout = Layout(path)
         disk.makedirs(path)
-        disk.replace_file(f"{path}/start", start.encode())
-        disk.sync_dir(path.rpartition("/")[0])
+        disk.replace_file(layout.start, encode_start(1, start))
+        disk.sync_dir(layout.parent)
 
     @classmethod
-    def open(cls, disk: Disk, path: str, *, segment_bytes: int = SEGMENT_BYTES) -> NebulaLog:
-        """Open and recover. :raises DecodeError: the start file is damaged (nothing is deleted because of it)."""
-        start = StartRecord.decode(disk.read_file(f"{path}/start"))
-        log = cls(disk, path, start, segment_bytes)
-        log._recover()
+    def open(cls, disk: Disk, path: str, *, segment_bytes: int = SEGMENT_BYTES, verify: bool = False) -> NebulaLog:
+        """Open and recover; `verify` reads every byte instead of believing the checkpoint.
+
+        :raises DecodeError: the start file is damaged; nothing is deleted because of it.
+        """
+        layout = Layout(path)
+        generation, start = decode_start(disk.read_file(layout.start))
+        log = cls(disk, layout, generation, start, segment_bytes)
+        log._recover(verify)
         return log
 
-    def _recover(self) -> None:
-        if self._disk.exists(f"{self._path}/quarantine"):
-            self.quarantine = Position(*json.loads(self._disk.read_file(f"{self._path}/quarantine")))
-        bases = [b for b in Segment.bases(self._disk, self._path)]
-        kept = [b for i, b in enumerate(bases) if i + 1 == len(bases) or bases[i + 1] > self._start.position]
-        kept = kept if kept and (kept[-1] >= self._start.position or self._reaches(kept[-1])) else []
-        for base in bases:
-            if base not in kept:
-                Segment(self._disk, self._path, base).remove()
-        for index, base in enumerate(kept):
-            if not self._recover_segment(base, last=index + 1 == len(kept)):
-                for lost in kept[index + 1 :]:
-                    Segment(self._disk, self._path, lost).remove()
-                break
-        if not self._segments:
-            self._segments.append(Segment(self._disk, self._path, self._start.position, create=True))
-        self._disk.sync_dir(self._path)
-        self._relearn()
+    def _recover(self, verify: bool) -> None:
+        found = Recovery(self._disk, self._layout, self._generation, self._start, verify=verify)
+        found.run()
+        assert found.active is not None
+        self._segments, self._active = found.segments, found.active
+        self._terms, self._configs = found.terms, found.configs
+        self.quarantine, self._checkpointed = found.quarantine, found.checkpointed
+        self._persisted = self.end()
 
-    def _reaches(self, base: Position) -> bool:
-        segment = Segment(self._disk, self._path, base)
-        segment.scan()
-        segment.file.close()
-        return segment.end >= self._start.position
-
-    def _recover_segment(self, base: Position, last: bool) -> bool:
-        """Open one segment; False when the log must end in it although others follow."""
-        if self._segments and self._segments[-1].end != base:
-            self._suspect(base)
-            Segment(self._disk, self._path, base).remove()
-            return False
-        segment = Segment(self._disk, self._path, base)
-        if last or not segment.load_index():
-            segment.scan()
-        self._segments.append(segment)
-        if last:
-            # What lies behind the chain's end was never acknowledged; make sure it cannot come back.
-            segment.file.truncate(segment.size)
-            segment.file.sync()
-        return True
-
-    def _suspect(self, place: Position) -> None:
-        """Synced bytes before `place` are damaged: say so durably before anything is cut."""
-        self.quarantine = max(self.quarantine or place, place)
-        self._disk.replace_file(f"{self._path}/quarantine", json.dumps(self.quarantine).encode())
-
-    def _relearn(self) -> None:
-        """Terms and memberships from the start record and the segments."""
-        self._terms = list(self._start.terms)
-        self._configs = [(self._start.position, self._start.voters, self._start.learners)]
-        for segment in self._segments:
-            self._terms += [t for t in segment.terms if Position(*t) > self._start.position]
-            for end, at, size in segment.config_at:
-                if end > self._start.position:
-                    self._configs.append((end, *read_voters(segment.file.pread(size, at))))
+    def close(self) -> None:
+        """Leave a checkpoint of what is known to be durable, and close. Syncs nothing: that is the group commit's."""
+        with suppress(OSError, DamagedLog):  # the disk is dead or damaged: the next start finds out by itself
+            self.checkpoint()
+        self._sealed.close()
+        for file in [self._active.file, *self._dirty, *self._retired]:
+            file.close()
 
     # ── Raft's view ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -124,144 +124,296 @@ class NebulaLog:
     def start_record(self) -> StartRecord:
         return self._start
 
+    def start_producers(self) -> bytes:
+        """Producer state at the log's start."""
+        return self._start.producers
+
     def end(self) -> Position:
-        return max(self._segments[-1].end, self._start.position)
+        return self._segments[-1].end
 
     def configs(self) -> list[Config]:
         return list(self._configs)
 
-    def _range(self, term: Term) -> tuple[Offset, Offset] | None:
-        """Closed range of offsets that are places of `term`."""
-        index = bisect_right(self._terms, (term, 1 << 62)) - 1
-        if index < 0 or self._terms[index][0] != term:
-            return None
-        high = self._terms[index + 1][1] if index + 1 < len(self._terms) else self.end().offset
-        return self._terms[index][1], high
-
     def contains(self, place: Position) -> bool:
-        """Is `place` a boundary of this log? (AppendEntries' consistency check.)"""
+        """Is `place` in the closed offset range of its term in this log? (AppendEntries' consistency check.)"""
         if place == self.start():
             return True
-        found = self._range(place.term)
-        return found is not None and found[0] <= place.offset <= found[1] and self.start() <= place <= self.end()
+        found = self._terms.find(place.term, self.end().offset)
+        if found is None or found[0] != place.term:
+            return False
+        return found[1] <= place.offset <= found[2] and self.start() <= place <= self.end()
 
     def last_in_term(self, term: Term) -> Position:
         """Where `term`, or the nearest earlier term that is here, ends."""
-        index = bisect_right(self._terms, (term, 1 << 62)) - 1
-        if index < 0:
-            return self.start()
-        have = self._terms[index][0]
-        found = self._range(have)
-        assert found is not None
-        return max(Position(have, found[1]), self.start())
+        found = self._terms.find(term, self.end().offset)
+        return max(Position(found[0], found[2]), self.start()) if found is not None else self.start()
 
     def read(self, place: Position, max_bytes: int) -> Run:
-        """Whole batches behind `place`, from one segment."""
-        segment = self._segment_at(place)
-        at = segment.locate(place)
-        size, end = 0, place
-        for found in segment.walk(at, place):
-            if size and size + found.size > max_bytes:
-                break
-            size, end = size + found.size, found.end
-        return Run((segment.file.pread(size, at),) if size else (), end, size)
+        """Whole batches behind `place`, from one segment; at least one if any follows."""
+        if place >= self.end():
+            return Run((), place, 0)
+        number = max(0, bisect_right(self._segments, place, key=lambda s: s.base) - 1)
+        segment, (file, _) = self._segments[number], self._view(number)
+        at = self._locate(number, place)
+        data = file.pread(min(max(max_bytes, HEADER_SIZE), segment.size - at), at)
+        try:
+            header = read_header(data)
+            if not continues(place, header):
+                raise InvalidBatch(f"base offset {header.base_offset}, term {header.leader_epoch}")
+            if header.size > len(data):  # one batch above the limit: it goes alone
+                data = file.pread(min(header.size, segment.size - at), at)
+            size, end = whole(data, place)
+        except InvalidBatch as bad:
+            self._damaged(f"no batch behind {place}: {bad}")
+        if not size:
+            self._damaged(f"the batch behind {place} is longer than its segment")
+        self._remember("place", end, segment.base, at + size, end)
+        return Run((memoryview(data)[:size],) if size < len(data) else (data,), end, size)
 
-    def _segment_at(self, place: Position) -> Segment:
-        """The segment that holds the batch behind `place`."""
-        index = bisect_right(self._segments, place, key=lambda s: s.base) - 1
-        return self._segments[max(0, index)]
+    def _view(self, number: int) -> Opened:
+        """A segment's file and index."""
+        if number == len(self._segments) - 1:
+            return self._active
+        try:
+            return self._sealed.get(self._segments[number])
+        except DamagedLog as damage:
+            self._damaged(str(damage))
+
+    def _locate(self, number: int, place: Position) -> int:
+        """Where the batch behind `place` begins in its segment."""
+        segment, (file, index) = self._segments[number], self._view(number)
+        known = self._cursors.get(("place", place))
+        if known is not None and known[0] == segment.base:
+            return known[1]
+        mark = index.by_place(place)
+        at, end = mark.at, mark.place
+        for batch in walk(file, at, end, segment.size):
+            if end >= place:
+                break
+            at, end = batch.at + batch.header.size, batch.end
+        if end < place:
+            self._damaged(f"the segment at {segment.base} breaks off at {end}")
+        if end > place:
+            raise InvariantBroken(f"{place} is no boundary between batches of {self._layout.directory}")
+        return at
+
+    def _remember(self, what: str, key: Position | Offset, base: Position, at: int, place: Position) -> None:
+        if len(self._cursors) >= CURSORS:
+            del self._cursors[next(iter(self._cursors))]
+        self._cursors[what, key] = base, at, place
+
+    def _damaged(self, what: str) -> NoReturn:
+        """Durable bytes are wrong: the next start must read everything, and not stand for election before repair."""
+        place = max(self._persisted, self._checkpointed, self.quarantine or self._checkpointed)
+        self._disk.replace_file(self._layout.quarantine, json.dumps(place).encode())
+        raise DamagedLog(f"{self._layout.directory}: {what}")
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write, from the very buffers given; durable only when `dirty_files` have been synced."""
         group: list[Entry] = []
-        size = 0
+        room = self.segment_bytes - self._segments[-1].size
         for entry in entries:
-            room = self.segment_bytes - self._segments[-1].size - size
-            if len(entry.data) > room and (self._segments[-1].size or group):
+            if len(entry.data) > room and (group or self._segments[-1].size):
                 self._write(group)
-                group, size = [], 0
                 self._roll()
+                group, room = [], self.segment_bytes
             group.append(entry)
-            size += len(entry.data)
+            room -= len(entry.data)
         self._write(group)
 
     def _write(self, entries: list[Entry]) -> None:
         if not entries:
             return
-        segment = self._segments[-1]
-        segment.file.pwritev([entry.data for entry in entries], segment.size)
+        segment, (file, index) = self._segments[-1], self._active
+        if not continues(segment.end, read_header(entries[0].data)):
+            raise InvariantBroken(f"a batch that does not continue the log at {segment.end}")
+        try:
+            file.pwritev([entry.data for entry in entries], segment.size)
+        except OSError:
+            self._take_back(file, segment.size)
+            raise
+        if not self._dirty or self._dirty[-1] is not file:
+            self._dirty.append(file)
+        last = segment.size
         for entry in entries:
-            newest = -1 if entry.kind == MARKER else int.from_bytes(entry.data[35:43], "big", signed=True)
-            segment.note(entry.end, len(entry.data), newest, entry.kind == MARKER, entry.kind == VOTERS)
-            if entry.kind == MARKER:
-                self._terms.append((entry.end.term, entry.end.offset))
-            elif entry.kind == VOTERS:
-                self._configs.append((entry.end, *read_voters(entry.data)))
-        self._dirty[id(segment.file)] = segment.file
+            index.add(segment.end, segment.size, segment.newest_ms)
+            last = segment.size
+            if entry.kind == DATA:
+                segment.newest_ms = max(segment.newest_ms, int.from_bytes(entry.data[35:43], "big", signed=True))
+            else:
+                self._note_control(entry)
+            segment.end, segment.size = entry.end, last + len(entry.data)
+        segment.last = LastBatch(last, int.from_bytes(entries[-1].data[17:21], "big"))
+
+    def _note_control(self, entry: Entry) -> None:
+        if entry.kind == MARKER:
+            self._terms.add(entry.end)
+        elif entry.kind == VOTERS:
+            self._configs.append((entry.end, *read_voters(entry.data)))
+
+    def _take_back(self, file: File, size: int) -> None:
+        """A write failed half-way (a full disk, say): leave nothing of it behind the end."""
+        with suppress(OSError):  # the chain ends before it all the same, and the next write covers it
+            file.truncate(size)
 
     def _roll(self) -> None:
-        """Seal, sync, then begin the next file: so only the last segment can ever be torn."""
-        full = self._segments[-1]
-        full.seal()
-        self._dirty.pop(id(full.file), None)
-        segment = Segment(self._disk, self._path, full.end, create=True)
-        segment.file.prepare(self.segment_bytes)
-        segment.file.sync()
-        self._disk.sync_dir(self._path)  # crash before this: the file, and all acknowledged in it, would be gone
-        self._segments.append(segment)
+        """Begin the next file. The partition has filled one, so the new one's space is reserved."""
+        full, (file, index) = self._segments[-1], self._active
+        file.truncate(full.size)
+        self._sealed.store(full, index)
+        if file not in self._dirty:
+            file.close()
+        self._begin(full.end, reserve=True)
+        self._checkpoint_due = True
+
+    def _begin(self, base: Position, *, reserve: bool = False) -> None:
+        """A new last segment, its name durable."""
+        file = self._disk.open(self._layout.segment(self._generation, base), create=True)
+        file.truncate(0)
+        if reserve:
+            file.prepare(self.segment_bytes)
+        self._disk.sync_dir(self._layout.directory)  # crash before this: the file and all in it would be gone
+        self._segments.append(Segment(base, base, 0, -1, NO_BATCH))
+        self._active = Opened(file, SparseIndex(base))
 
     def dirty_files(self) -> list[File]:
-        """Files with writes that no sync round covers yet; the caller syncs them."""
-        files = list(self._dirty.values())
-        self._dirty.clear()
+        """Files with writes that no sync round covers yet; the caller asks for their sync at once."""
+        for file in self._retired:
+            file.close()
+        files, self._dirty = self._dirty, []
+        self._retired = [file for file in files if file is not self._active.file]
         return files
 
     def synced(self, end: Position, commit: Position) -> None:
-        """A sync round that covers `end` is done."""
-        if self.quarantine is not None and end >= self.quarantine:
+        """A sync round that covers `end` is done, and `commit` is on a quorum."""
+        if self.contains(end):  # otherwise it was truncated meanwhile
+            self._persisted = max(self._persisted, end)
+        self._commit = max(self._commit, commit)
+        if self._checkpoint_due:
+            self.checkpoint()
+        self._release_quarantine()
+
+    def _release_quarantine(self) -> None:
+        """What bit rot took is here again, and durable."""
+        if self.quarantine is not None and self._persisted >= self.quarantine:
+            self.checkpoint()
+            self._disk.unlink(self._layout.quarantine)
             self.quarantine = None
-            self._disk.unlink(f"{self._path}/quarantine")
+
+    def checkpoint(self) -> None:
+        """Move the checkpoint up to what is committed and persisted here; nothing to do when it is there already."""
+        self._checkpoint_at(min(self._commit, self._persisted))
+        self._checkpoint_due = False
+
+    def _checkpoint_at(self, place: Position, *, back: bool = False) -> None:
+        if place < self.start() or (place <= self._checkpointed and not back):
+            return
+        number = max(0, bisect_right(self._segments, place, key=lambda s: s.base) - 1)
+        file, index = self._view(number)
+        part = prefix(file, index, self._segments[number], place)
+        if part.end <= self._checkpointed and not back:
+            return
+        if number == len(self._segments) - 1:
+            self._sealed.store(part, index.head(part.size))
+        configs = tuple(config for config in self._configs if config[0] <= part.end)
+        rows = (*self._segments[:number], part)
+        checkpoint = Checkpoint(self._generation, part.end, self._terms.upto(part.end), configs, rows)
+        try:
+            self._disk.replace_file(self._layout.checkpoint, checkpoint.encode())
+        except OSError as error:
+            if error.errno != errno.ENOSPC or back:
+                raise
+            return  # a full disk delays the checkpoint and nothing else
+        self._checkpointed = part.end
+
+    # ── giving up and starting over ─────────────────────────────────────────────────────────────────────────────────
 
     def truncate(self, place: Position) -> None:
         """Give up everything behind `place`; durable when this returns. Also cuts terms and memberships."""
         if not self.contains(place):
-            raise StorageFailed(f"cannot truncate to {place}: not in this log")
-        while len(self._segments) > 1 and self._segments[-1].base >= place:
-            self._segments.pop().remove()
-            self._disk.sync_dir(self._path)
-        self._segments[-1].cut(place)
-        self._dirty.clear()
-        self._relearn()
+            raise InvariantBroken(f"cannot truncate to {place}: not in this log")
+        if place < self._checkpointed:  # else the next start would take the cut for bit rot
+            self._checkpoint_at(place, back=True)
+        number = max(0, bisect_right(self._segments, place, key=lambda s: s.base) - 1)
+        at = self._locate(number, place)
+        if number < len(self._segments) - 1:
+            self._reopen(number)
+        self._cut(place, at)
+        self._terms.cut(place)
+        self._configs = [config for config in self._configs if config[0] <= place]
+        self._persisted = min(self._persisted, place)
+
+    def _reopen(self, number: int) -> None:
+        """Make a sealed segment the last one again."""
+        opened = self._view(number)
+        self._sealed.release(self._segments[number].base)
+        for file in self._dirty:  # among them may be a segment that stays
+            file.sync()
+        self._forget_files()
+        for segment in reversed(self._segments[number + 1 :]):  # from the end: a crash in between leaves no hole
+            self._sealed.remove(segment.base)
+        del self._segments[number + 1 :]
+        self._disk.sync_dir(self._layout.directory)
+        self._active = opened
+
+    def _forget_files(self) -> None:
+        """Close all files that were written."""
+        for file in [self._active.file, *self._dirty, *self._retired]:
+            file.close()
+        self._dirty, self._retired = [], []
+
+    def _cut(self, place: Position, at: int) -> None:
+        segment, (file, index) = self._segments[-1], self._active
+        part = prefix(file, index, segment, place)
+        if (part.end, part.size) != (place, at):
+            self._damaged(f"{place} is not where it was in the segment at {segment.base}")
+        segment.end, segment.size, segment.newest_ms, segment.last = part.end, part.size, part.newest_ms, part.last
+        index.cut(at)
+        self._cursors.clear()
+        file.truncate(at)
+        file.sync()
 
     def reset(self, start: StartRecord) -> None:
         """Start over from a leader's start record: atomic, whatever a crash interrupts."""
-        self._disk.replace_file(f"{self._path}/start", start.encode())
-        for segment in self._segments:
-            segment.remove()
-        self._start, self._segments, self._dirty = start, [], {}
-        self._segments.append(Segment(self._disk, self._path, start.position, create=True))
-        self._disk.sync_dir(self._path)
-        self._relearn()
+        self._disk.replace_file(self._layout.start, encode_start(self._generation + 1, start))
+        dead = self._generation
+        self._sealed.close()
+        self._forget_files()
+        for segment in reversed(self._segments):
+            remove_files(self._disk, self._layout, dead, segment.base)
+        self._generation += 1
+        self._sealed = Sealed(self._disk, self._layout, self._generation)
+        self._start, self._segments = start, []
+        self._terms, self._configs = Terms(start.terms), [(start.position, start.voters, start.learners)]
+        self._persisted = self._commit = start.position
+        self._checkpointed = Position(0, 0)
+        self._cursors.clear()
+        self._begin(start.position)
+        self._release_quarantine()
 
     def delete_before(self, start: StartRecord) -> None:
         """Make `start` durable, then drop the segments that lie wholly before it."""
-        self._disk.replace_file(f"{self._path}/start", start.encode())
+        if start.position < self.start() or not self.contains(start.position):
+            raise InvariantBroken(f"the log cannot begin at {start.position}")
+        self._sync_up_to(start.position)
+        self._disk.replace_file(self._layout.start, encode_start(self._generation, start))
         self._start = start
+        self._terms = self._terms.since(start.position, start.terms)
+        later = [config for config in self._configs if config[0] > start.position]
+        self._configs = [(start.position, start.voters, start.learners), *later]
+        self._checkpoint_at(max(start.position, min(self._commit, self._persisted)))
         while len(self._segments) > 1 and self._segments[0].end <= start.position:
-            self._segments.pop(0).remove()
-        self._relearn()
+            self._sealed.remove(self._segments.pop(0).base)
+        self._cursors.clear()
 
-    def checkpoint(self) -> None:
-        """Nothing to do between rolls: sealed segments have their index, the last one is scanned at the next start."""
-
-    def close(self) -> None:
-        """Sync and close; a clean stop leaves nothing to recover."""
-        for file in self.dirty_files():
-            file.sync()
-        for segment in self._segments:
-            segment.file.close()
+    def _sync_up_to(self, place: Position) -> None:
+        """A follower may hear of a start that it has not synced up to: after a crash the log would end before it."""
+        for number, segment in enumerate(self._segments):
+            if self._persisted < place and segment.end > self._persisted:
+                self._view(number).file.sync()
+                self._persisted = segment.end
 
     # ── reading for clients ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,64 +425,75 @@ class NebulaLog:
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)
 
-    def start_producers(self) -> bytes:
-        """Producer state at the log's start."""
-        return self._start.producers
-
-    def _from(self, offset: Offset) -> int:
-        """Index of the first segment that may hold `offset`: the last that begins before it."""
-        return max(0, bisect_left(self._segments, offset, key=lambda s: s.base.offset) - 1)
+    def _batches_from(self, offset: Offset) -> Iterator[tuple[int, Batch]]:
+        """(segment's number, batch) from the batch that holds `offset` on, markers included."""
+        known = self._cursors.get(("offset", offset))
+        first = max(0, bisect_right(self._segments, offset, key=lambda s: s.base.offset) - 1)
+        for number in range(first, len(self._segments)):
+            segment, (file, index) = self._segments[number], self._view(number)
+            mark = index.by_offset(offset) if number == first else index.marks[0]
+            at, end = mark.at, mark.place
+            if known is not None and known[0] == segment.base and known[1] >= at:
+                at, end = known[1:]
+            for batch in walk(file, at, end, segment.size):
+                end = batch.end
+                if end.offset > offset:
+                    yield number, batch
+            if end < segment.end:
+                self._damaged(f"the segment at {segment.base} breaks off at {end}")
 
     def read_records_at(self, offset: Offset, max_bytes: int, below: Offset) -> list[Buffer]:
         """Whole batches from the one that holds `offset`, all below `below`; a read stops before a marker."""
-        for segment in self._segments[self._from(offset) :]:
-            at = size = 0
-            for found in segment.holding(offset):
-                if found.end.offset > below or found.end.term > found.before.term:
-                    if size or found.end.offset > below:
-                        break
-                    continue
-                if size and size + found.size > max_bytes:
+        number = at = size = 0
+        place = self.start()
+        for found, batch in self._batches_from(offset) if offset < below else ():
+            width = batch.header.size
+            if batch.end.offset > below or (size and (found != number or size + width > max_bytes)):
+                break
+            if batch.header.is_marker:
+                if size:
                     break
-                at, size = (at, size + found.size) if size else (found.at, found.size)
-            if size:
-                return [segment.file.pread(size, at)]
-        return []
+                continue
+            number, at = found, at if size else batch.at
+            size, place = size + width, batch.end
+        if not size:
+            return []
+        self._remember("offset", place.offset, self._segments[number].base, at + size, place)
+        return [self._view(number).file.pread(size, at)]
 
     def headers_from(self, offset: Offset) -> Iterator[Header]:
         """Headers of the batches from the one that holds `offset` on."""
-        for segment in self._segments[self._from(offset) :]:
-            for found in segment.holding(offset):
-                yield read_header(segment.file.pread(61, found.at))
+        return (batch.header for _, batch in self._batches_from(offset))
 
     def offset_for_time(self, timestamp_ms: int) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the first record at or after `timestamp_ms` (gotcha 21)."""
-        for segment in self._segments:
+        for number, segment in enumerate(self._segments):
             if segment.newest_ms < timestamp_ms:
                 continue
-            index = max(0, bisect_right(segment.marks, timestamp_ms - 1, key=lambda m: m.newest_ms) - 1)
-            for found in segment.walk(segment.marks[index].at, segment.marks[index].place):
-                if found.max_timestamp >= timestamp_ms and not found.attributes & 0x20:
-                    for record in read_records(segment.file.pread(found.size, found.at)):
+            file, index = self._view(number)
+            mark = index.by_time(timestamp_ms)
+            for batch in walk(file, mark.at, mark.place, segment.size):
+                if newest_of(batch) >= timestamp_ms and batch.end > self.start():
+                    for record in read_records(file.pread(batch.header.size, batch.at)):
                         if record.timestamp >= timestamp_ms and record.offset >= self.log_start:
                             return record.timestamp, record.offset
         return None
 
     def max_timestamp(self) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the newest record by time."""
-        newest = max((s.newest_ms for s in self._segments), default=-1)
+        newest = max((segment.newest_ms for segment in self._segments[1:]), default=-1)
+        segment, file = self._segments[0], self._view(0).file
+        for batch in walk(file, 0, segment.base, segment.size):  # part of the first one may lie before the start
+            if batch.end > self.start():
+                newest = max(newest, newest_of(batch))
         return self.offset_for_time(newest) if newest >= 0 else None
 
     def epoch_end(self, term: Term) -> tuple[Term, Offset]:
         """(the largest term <= `term` that is here, where its records end); (-1, -1) when none (KIP-101)."""
-        index = bisect_right(self._terms, (term, 1 << 62)) - 1
-        if index < 0:
-            return -1, -1
-        found = self._range(self._terms[index][0])
-        assert found is not None
-        return self._terms[index][0], found[1]
+        found = self._terms.find(term, self.end().offset)
+        return (found[0], found[2]) if found is not None else (-1, -1)
 
     def term_at(self, offset: Offset) -> Term:
         """Term of the record at `offset`: the latest that starts at or before it."""
-        index = bisect_right(self._terms, offset, key=lambda t: t[1]) - 1
-        return self._terms[index][0] if index >= 0 else self._start.position.term
+        term = self._terms.at(offset)
+        return term if term is not None else self._start.position.term

@@ -1,191 +1,201 @@
-"""One segment file: consecutive batches, a sparse index in memory, and how its valid end is found.
+"""The chain of batches in one file: walking it, finding its end, and opening it for reading.
 
-The file is named after the Position of its first byte. Its end is where the chain of batches ends, never the file's
-size: space may be reserved ahead, and a crash may leave anything behind the last synced batch.
+A file's valid part ends where its chain ends, never at the file's size: space may be reserved ahead, and a crash may
+leave anything behind the last synced batch. A batch continues the chain at `place` when its base offset is
+`place.offset`, its term is not below `place.term`, and it is a marker exactly if its term is above it.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from crc32c import crc32c
-
-from nebula.model import Offset, Position
-from nebula.records.batch import CONTROL, crc_ok
+from nebula.model import InvalidBatch, NebulaError, Position
+from nebula.records.batch import HEADER_SIZE, Header, crc_ok, read_header
+from nebula.storage.checkpoint import Segment
 from nebula.storage.disk import Disk, File
+from nebula.storage.index import NO_BATCH, LastBatch, SparseIndex
+from nebula.storage.layout import Layout
 
-PREFIX = struct.Struct(">qiib4xhi")
-"""base offset, length, term, magic, attributes, last offset delta."""
-TIMES = struct.Struct(">qq")
-INDEX_EVERY = 64 << 10
-"""Bytes between index entries: 16 entries per MiB stay in memory."""
 BLOCK = 256 << 10
+"""Bytes read at once when walking."""
 
 
-class Mark(NamedTuple):
-    """An index entry: a batch begins at `at`, behind `place`; no record before it is newer than `newest_ms`."""
+class DamagedLog(NebulaError):
+    """Bytes that were durable are not what they were. The partition stops; its next start finds how much is left."""
 
-    place: Position
-    at: int
-    newest_ms: int
+    code = "NEB-1303"
 
 
-class Found(NamedTuple):
-    """One batch as the walk meets it."""
+class Batch(NamedTuple):
+    """One batch as a walk meets it."""
 
     before: Position
     end: Position
     at: int
-    size: int
-    attributes: int
-    max_timestamp: int
+    header: Header
 
 
-class Segment:
-    """A segment, open for reading, and for writing while it is the last one."""
+def continues(place: Position, header: Header) -> bool:
+    """May a batch with this header stand behind `place`?"""
+    if header.base_offset != place.offset or header.leader_epoch < place.term:
+        return False
+    return header.is_marker == (header.leader_epoch > place.term) and (header.is_marker or header.width > 0)
 
-    def __init__(self, disk: Disk, directory: str, base: Position, create: bool = False) -> None:
-        self._disk = disk
-        self._directory = directory
-        self.base = base
-        self.end = base
-        self.size = 0
-        """Valid bytes."""
-        self.newest_ms = -1
-        self.marks: list[Mark] = [Mark(base, 0, -1)]
-        self.terms: list[tuple[int, Offset]] = []
-        """(term, first offset) of the markers in this segment."""
-        self.config_at: list[tuple[Position, int, int]] = []
-        """(end, place, size) of the membership changes in this segment."""
-        self.file: File = disk.open(self.path, create)
 
-    @property
-    def path(self) -> str:
-        return f"{self._directory}/{self.base.term:010d}-{self.base.offset:020d}.log"
-
-    @property
-    def index_path(self) -> str:
-        return self.path[:-4] + ".index"
-
-    @staticmethod
-    def bases(disk: Disk, directory: str) -> list[Position]:
-        """Bases of the segments in `directory`, oldest first."""
-        names = (n[:-4].split("-") for n in disk.listdir(directory) if n.endswith(".log"))
-        return sorted(Position(int(term), int(offset)) for term, offset in names)
-
-    # ── growing ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def note(self, end: Position, size: int, max_timestamp: int, is_marker: bool, is_config: bool) -> None:
-        """A batch of `size` bytes now lies at the end."""
-        if self.size - self.marks[-1].at >= INDEX_EVERY:
-            self.marks.append(Mark(self.end, self.size, self.newest_ms))
-        if is_marker:
-            self.terms.append((end.term, end.offset))
-        if is_config:
-            self.config_at.append((end, self.size, size))
-        self.newest_ms = max(self.newest_ms, max_timestamp)
-        self.end, self.size = end, self.size + size
-
-    def cut(self, place: Position) -> None:
-        """Forget everything behind `place`, in memory and in the file."""
-        at = self.locate(place)
-        self.marks = [mark for mark in self.marks if mark.at <= at and mark.place <= place] or self.marks[:1]
-        self.terms = [(t, o) for t, o in self.terms if Position(t, o) <= place]
-        self.config_at = [c for c in self.config_at if c[0] <= place]
-        self.end, self.size = place, at
-        self.file.truncate(at)
-        self.file.sync()
-        if self._disk.exists(self.index_path):
-            self._disk.unlink(self.index_path)
-
-    def seal(self) -> None:
-        """No more appends: trim reserved space, make it durable, and leave an index beside it."""
-        self.file.truncate(self.size)
-        self.file.sync()
-        body = json.dumps([self.end, self.size, self.newest_ms, self.marks, self.terms, self.config_at]).encode()
-        index = self._disk.open(self.index_path, True)
-        index.truncate(0)
-        index.pwritev([struct.pack(">I", crc32c(body)) + body], 0)
-        index.close()
-
-    # ── recovery ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def load_index(self) -> bool:
-        """Take the index file's word, if it is whole and fits the segment; otherwise the caller scans."""
-        if not self._disk.exists(self.index_path):
-            return False
-        raw = self._disk.read_file(self.index_path)
-        if len(raw) < 4 or struct.unpack(">I", raw[:4])[0] != crc32c(raw[4:]):
-            return False
-        end, size, self.newest_ms, marks, terms, configs = json.loads(raw[4:])
-        if size != self.file.size():
-            return False
-        self.end, self.size = Position(*end), size
-        self.marks = [Mark(Position(*place), at, newest) for place, at, newest in marks]
-        self.terms = [(t, o) for t, o in terms]
-        self.config_at = [(Position(*e), at, n) for e, at, n in configs]
-        return True
-
-    def scan(self) -> None:
-        """Find the valid end: whole batches with good checksums that continue the (offset, term) chain."""
-        for found in self.walk(0, self.base, check=True):
-            control = bool(found.attributes & CONTROL)
-            marker = found.end.term > found.before.term
-            self.note(found.end, found.size, found.max_timestamp, marker, control and not marker)
-
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def walk(self, at: int, place: Position, check: bool = False) -> Iterator[Found]:
-        """Batches from `at`, which lies behind `place`, as long as they continue the chain."""
-        limit = self.file.size() if check else self.size
-        block, start = b"", at
-        while at + 61 <= limit:
-            if at + 61 > start + len(block):
-                block, start = self.file.pread(min(BLOCK, limit - at), at), at
-            offset, length, term, magic, attributes, delta = PREFIX.unpack_from(block, at - start)
-            size, width = length + 12, delta + 1
-            marker = bool(attributes & CONTROL) and width == 0
-            fits = magic == 2 and size >= 61 and at + size <= limit and offset == place.offset and width >= 0
-            if not fits or term < place.term or (term > place.term) != marker:
+def walk(file: File, at: int, place: Position, limit: int, *, check: bool = False) -> Iterator[Batch]:
+    """Batches from `at`, which lies behind `place`, while they continue the chain; `check` tests CRCs too."""
+    block, start = b"", at
+    while at + HEADER_SIZE <= limit:
+        if at + HEADER_SIZE > start + len(block):
+            block, start = file.pread(min(BLOCK, limit - at), at), at
+        try:
+            header = read_header(block, at - start)
+        except InvalidBatch:
+            return
+        size = header.size
+        if at + size > limit or not continues(place, header):
+            return
+        if check:
+            if at + size > start + len(block):
+                block, start = file.pread(max(size, min(BLOCK, limit - at)), at), at
+            if len(block) < at - start + size or not crc_ok(block, at - start):
                 return
-            newest = TIMES.unpack_from(block, at - start + 27)[1]
-            if check:
-                if at + size > start + len(block):
-                    block, start = self.file.pread(max(size, min(BLOCK, limit - at)), at), at
-                if not crc_ok(block, at - start):
-                    return
-            end = Position(term, offset + width)
-            yield Found(place, end, at, size, attributes, -1 if marker else newest)
-            at, place = at + size, end
+        end = Position(header.leader_epoch, header.end_offset)
+        yield Batch(place, end, at, header)
+        at, place = at + size, end
 
-    def locate(self, place: Position) -> int:
-        """Where the batch behind `place` begins. :raises ValueError: `place` is no boundary here."""
-        if place == self.end:
-            return self.size
-        mark = self.marks[max(0, bisect_right(self.marks, place, key=lambda m: m.place) - 1)]
-        if mark.place == place:
-            return mark.at
-        for found in self.walk(mark.at, mark.place):
-            if found.end == place:
-                return found.at + found.size
-            if found.end > place:
-                break
-        raise ValueError(f"{place} is no boundary between batches of {self.path}")
 
-    def holding(self, offset: Offset) -> Iterator[Found]:
-        """Batches from the one that holds `offset` on (markers on the way included)."""
-        mark = self.marks[max(0, bisect_left(self.marks, offset, key=lambda m: m.place.offset) - 1)]
-        for found in self.walk(mark.at, mark.place):
-            if found.end.offset > offset:
-                yield found
+def whole(data: bytes, place: Position) -> tuple[int, Position]:
+    """Bytes of the whole batches in `data`, which begins behind `place`, and where they end."""
+    at = 0
+    while at + HEADER_SIZE <= len(data):
+        header = read_header(data, at)
+        if at + header.size > len(data):
+            break
+        at, place = at + header.size, Position(header.leader_epoch, header.end_offset)
+    return at, place
 
-    def remove(self) -> None:
-        """Close and delete the segment's files."""
-        self.file.close()
-        self._disk.unlink(self.path)
-        if self._disk.exists(self.index_path):
-            self._disk.unlink(self.index_path)
+
+def newest_of(batch: Batch) -> int:
+    """Largest timestamp a client may find in it; markers and membership changes have none."""
+    return -1 if batch.header.is_control else batch.header.max_timestamp
+
+
+def note(segment: Segment, index: SparseIndex, end: Position, size: int, newest_ms: int, crc: int) -> None:
+    """A batch of `size` bytes now lies at the segment's end."""
+    index.add(segment.end, segment.size, segment.newest_ms)
+    segment.last = LastBatch(segment.size, crc)
+    segment.newest_ms = max(segment.newest_ms, newest_ms)
+    segment.end, segment.size = end, segment.size + size
+
+
+def prefix(file: File, index: SparseIndex, segment: Segment, place: Position) -> Segment:
+    """The part of `segment` up to `place`, or up to the last batch boundary before it."""
+    mark = index.before(place)
+    part = Segment(segment.base, mark.place, mark.at, mark.newest_ms, NO_BATCH)
+    for batch in walk(file, mark.at, mark.place, segment.size):
+        if batch.end > place:
+            break
+        part.end, part.size = batch.end, batch.at + batch.header.size
+        part.newest_ms = max(part.newest_ms, newest_of(batch))
+        part.last = LastBatch(batch.at, batch.header.crc)
+    return part
+
+
+def rebuild(file: File, segment: Segment) -> SparseIndex:
+    """The index from the batches' headers. :raises DamagedLog: they do not reach the segment's end."""
+    index, newest = SparseIndex(segment.base), -1
+    end = segment.base
+    for batch in walk(file, 0, segment.base, segment.size):
+        index.add(batch.before, batch.at, newest)
+        newest, end = max(newest, newest_of(batch)), batch.end
+    if end != segment.end:
+        raise DamagedLog(f"the segment at {segment.base} breaks off at {end}, not at {segment.end}")
+    return index
+
+
+class Opened(NamedTuple):
+    """A segment's file and index."""
+
+    file: File
+    sparse: SparseIndex
+
+
+class Sealed:
+    """The few sealed segments that are open: descriptors and indexes do not grow with the log."""
+
+    LIMIT = 2
+    """Per log: one reader that catches up and one that begins; 5,000 partitions: 15,000 descriptors at most."""
+
+    def __init__(self, disk: Disk, layout: Layout, generation: int) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._generation = generation
+        self._open: OrderedDict[Position, Opened] = OrderedDict()
+
+    def get(self, segment: Segment) -> Opened:
+        """Open, or found open. :raises DamagedLog: the file is gone or its chain is broken."""
+        found = self._open.get(segment.base)
+        if found is None:
+            found = self._open[segment.base] = self.load(segment)
+            if len(self._open) > self.LIMIT:
+                self._open.popitem(last=False)[1].file.close()
+        self._open.move_to_end(segment.base)
+        return found
+
+    def load(self, segment: Segment) -> Opened:
+        """The segment's file, and its index from its file or rebuilt. The caller closes it."""
+        try:
+            file = self._disk.open(self._layout.segment(self._generation, segment.base))
+        except FileNotFoundError as gone:
+            raise DamagedLog(f"the segment at {segment.base} is gone") from gone
+        try:
+            index = self.stored(segment)
+            if index is None:
+                index = rebuild(file, segment)
+                self.store(segment, index)
+        except BaseException:
+            file.close()
+            raise
+        return Opened(file, index)
+
+    def stored(self, segment: Segment) -> SparseIndex | None:
+        """What the index file says, if it is about these very bytes."""
+        path = self._layout.index(self._generation, segment.base)
+        try:
+            data = self._disk.read_file(path)
+        except FileNotFoundError:
+            return None
+        return SparseIndex.decode(data, segment.base, segment.size, segment.last)
+
+    def store(self, segment: Segment, index: SparseIndex) -> None:
+        """Write the index beside its segment; not synced, for it is only a cache."""
+        file = self._disk.open(self._layout.index(self._generation, segment.base), create=True)
+        file.truncate(0)
+        file.pwritev([index.encode(segment.size, segment.last)], 0)
+        file.close()
+
+    def close(self, base: Position | None = None) -> None:
+        """Close one segment, or all."""
+        for place in [base] if base is not None else list(self._open):
+            found = self._open.pop(place, None)
+            if found is not None:
+                found.file.close()
+
+    def release(self, base: Position) -> None:
+        """Forget an open segment without closing it: its caller goes on with it."""
+        self._open.pop(base, None)
+
+    def remove(self, base: Position) -> None:
+        """Close and delete a segment's files; its name goes first, so an index never stands alone for long."""
+        self.close(base)
+        remove_files(self._disk, self._layout, self._generation, base)
+
+
+def remove_files(disk: Disk, layout: Layout, generation: int, base: Position) -> None:
+    """Delete a segment and its index."""
+    for path in (layout.segment(generation, base), layout.index(generation, base)):
+        if disk.exists(path):
+            disk.unlink(path)
