@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nebula.model import GroupID, Position, Voter
+from nebula.model import GroupID, InvariantBroken, NebulaError, Position, Voter
+from nebula.storage import DamagedLog
 
 if TYPE_CHECKING:
     from nebula.broker.partition import Partition
@@ -54,6 +55,7 @@ class Drain:
         ballot_commits: Syncer,
         at_turn_end: Callable[[Callable[[], None]], None],
         failed: Callable[[BaseException], None],
+        broken: Callable[[Partition, NebulaError], None],
     ) -> None:
         self._links = links
         self._commits = commits
@@ -61,6 +63,7 @@ class Drain:
         self._ballot_commits = ballot_commits
         self._at_turn_end = at_turn_end
         self._failed = failed
+        self._broken = broken
         self._dirty: dict[GroupID, Partition] = {}
         self._scheduled = False
         self._stopped = False
@@ -89,6 +92,20 @@ class Drain:
         """`partition` wrote up to `end`; a sync round covers it this turn."""
         self._writes.append((partition, end, nbytes))
 
+    def guard(self, partition: Partition, call: Callable[..., None], *args: Any) -> None:
+        """Make a call into `partition`; damage or a broken invariant stops that partition alone, and loudly."""
+        try:
+            call(*args)
+        except (InvariantBroken, DamagedLog) as error:
+            self.stop_partition(partition, error)
+
+    def stop_partition(self, partition: Partition, error: NebulaError) -> None:
+        """`partition` is not to be trusted any more: nothing it still wanted is carried out."""
+        self._dirty.pop(partition.group, None)
+        self._votes = [row for row in self._votes if row[0] is not partition]
+        self._writes = [row for row in self._writes if row[0] is not partition]
+        self._broken(partition, error)
+
     def run(self) -> None:
         """One turn's work over all dirty partitions."""
         self._scheduled = False
@@ -98,7 +115,7 @@ class Drain:
         dirty, self._dirty = self._dirty, {}
         try:
             for partition in dirty.values():
-                partition.carry_out(self)
+                self.guard(partition, partition.carry_out, self)
             self._links.flush()
             self._sync_ballots()
             self._sync_writes()
@@ -115,7 +132,7 @@ class Drain:
             if error is not None:
                 return self._die(error)
             for partition, ballot in votes:
-                partition.ballot_persisted(ballot)
+                self.guard(partition, partition.ballot_persisted, ballot)
 
         self._ballot_commits.request([self._ballots.file], 64 * len(votes), done)
 
@@ -129,7 +146,7 @@ class Drain:
             if error is not None:
                 return self._die(error)
             for partition, end, _ in writes:
-                partition.persisted(end)
+                self.guard(partition, partition.persisted, end)
 
         self._commits.request(files, sum(nbytes for _, _, nbytes in writes), done)
 

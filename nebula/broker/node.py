@@ -26,6 +26,7 @@ from nebula.broker.disk import RealDisk, lock_directory
 from nebula.broker.drain import Drain
 from nebula.broker.gossip import GossipProtocol
 from nebula.broker.identity import Identity, decide_birth
+from nebula.broker.partition import Partition
 from nebula.broker.peers import Peers, RaftServer
 from nebula.broker.reactor import at_turn_end
 from nebula.broker.replicas import CONTROLLER, Replicas, Steward
@@ -33,7 +34,7 @@ from nebula.broker.settings import NodeSettings
 from nebula.broker.transport import listen_tcp
 from nebula.cluster.commands import RegisterNode
 from nebula.gossip import GossipCluster, Member
-from nebula.model import NodeName, StartRefused, Voter
+from nebula.model import NebulaError, NodeName, StartRefused, Voter
 from nebula.raft import RaftSettings
 from nebula.storage import BallotJournal
 
@@ -110,7 +111,13 @@ class NebulaNode(MultiService):
         self.commits = GroupCommit(self.reactor)
         self.ballot_commits = GroupCommit(self.reactor)
         self.drain = Drain(
-            self.peers, self.commits, ballots, self.ballot_commits, lambda f: at_turn_end(self.reactor, f), self._dead
+            self.peers,
+            self.commits,
+            ballots,
+            self.ballot_commits,
+            lambda f: at_turn_end(self.reactor, f),
+            self._dead,
+            self._broken,
         )
         self.replicas = Replicas(
             self.identity.me, self.disk, s.data_dir, ballots, self.drain, self.rng, time.monotonic,
@@ -276,6 +283,12 @@ class NebulaNode(MultiService):
         self.server.close_all()
         self.peers.stop()
         self.reactor.callLater(0, self.reactor.stop)
+
+    def _broken(self, partition: Partition, error: NebulaError) -> None:
+        """One replica is not to be trusted; without the controller's the whole node is not."""
+        self.replicas.give_up(partition, error)
+        if partition.group == 0:
+            self._dead(error)
 
     async def _stop(self) -> None:
         self._stopping = True

@@ -6,7 +6,6 @@ Clock, disk, links and sync rounds come from outside: the simulator runs this cl
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +18,7 @@ from nebula.model import Buffer, GroupID, NotLeader, Offset, Position, Voter
 from nebula.raft import RaftNode, Ready
 from nebula.records.batch import Header, read_header
 from nebula.records.entries import DATA
-from nebula.storage import NebulaLog
-
-SNAPSHOT = struct.Struct(">qq")
-"""Position a producer snapshot stands for, before its bytes."""
+from nebula.storage import DamagedLog, NebulaLog
 
 
 class Partition:
@@ -98,7 +94,11 @@ class Partition:
 
     def read(self, offset: Offset, max_bytes: int) -> list[Buffer]:
         """Whole batches as stored, from the one that holds `offset`, all below the high watermark."""
-        return self.log.read_records_at(offset, max_bytes, self.high_watermark)
+        try:
+            return self.log.read_records_at(offset, max_bytes, self.high_watermark)
+        except DamagedLog as damage:
+            self._drain.stop_partition(self, damage)
+            raise NotLeader(f"{self.name} was damaged on this node's disk") from damage
 
     def confirmed(self) -> Deferred[None]:
         """Fires when a heartbeat round begun now has shown that this node still leads; fails with NotLeader."""
@@ -213,13 +213,24 @@ class Partition:
     # ── producers' state ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _rebuild_producers(self) -> ProducerState:
-        """State as of the log's end: the start record's, then every batch header behind it."""
-        state = self.log.start_producers()
+        """State as of the log's end: the newest snapshot's, or the start record's, then every batch header behind it."""
+        start = self.log.start()
+        saved = self.log.snapshots.newest(lambda place: place >= start and self.log.contains(place))
+        place, state = saved if saved is not None else (start, self.log.start_producers())
         producers = ProducerState.decode(state) if state else ProducerState()
-        for header in self.log.headers_from(self.log.log_start):
+        for header in self.log.headers_from(place.offset):
             if not header.is_control and header.producer_id >= 0:
                 producers.append(header, Position(header.leader_epoch, header.end_offset))
         return producers
+
+    def save(self, at_least: int = 0) -> bool:
+        """Leave what makes the next start quick: checkpoint and snapshot, if `at_least` bytes came since the last."""
+        if not self.log.checkpoint(at_least):
+            return False
+        end = self.raft.end()
+        if end == self.log.end():  # the producers' state runs ahead of the log only within a turn
+            self.log.snapshots.save(end, self.producers.encode())
+        return True
 
     def close(self) -> None:
         """Stop using the log; everything written and synced stays for the next start."""

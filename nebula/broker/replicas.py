@@ -15,13 +15,18 @@ from twisted.logger import Logger
 
 from nebula.broker.drain import Drain
 from nebula.broker.partition import Partition
-from nebula.model import START, GroupID, NodeName, TopicPartition, Voter
+from nebula.model import START, GroupID, NebulaError, NodeName, TopicPartition, Voter
 from nebula.raft import Ballot, RaftNode, RaftSettings
 from nebula.records.start import StartRecord
 from nebula.storage import BallotJournal, NebulaLog
 from nebula.storage.disk import Disk
 
 CONTROLLER: GroupID = 0
+
+CHECKPOINT_BYTES = 1 << 20
+"""Written since the last checkpoint before the next is worth its two fsyncs: what a start then reads at most, nearly."""
+CHECKPOINTS_A_LOOK = 8
+"""At most so many at once: they are made on the reactor's thread."""
 
 
 class Replicas:
@@ -89,12 +94,12 @@ class Replicas:
         """A peer's message; for a group that is not here yet (its creation is not applied) it is dropped: Raft repeats."""
         partition = self.groups.get(group)
         if partition is not None:
-            partition.step(sender, message)
+            self._drain.guard(partition, partition.step, sender, message)
 
     def tick(self) -> None:
         now = self._clock()
         for partition in list(self.groups.values()):
-            partition.tick(now)
+            self._drain.guard(partition, partition.tick, now)
 
     def led(self) -> Iterator[Partition]:
         return (p for p in self.groups.values() if p.serving)
@@ -115,11 +120,27 @@ class Replicas:
                 partition.touch()
 
     def checkpoint(self) -> None:
-        for partition in self.groups.values():
-            partition.log.checkpoint()
+        """Leave checkpoints of the few partitions that were written to most lately; the rest has its turn later."""
+        saved = 0
+        for partition in list(self.groups.values()):
+            saved += partition.save(CHECKPOINT_BYTES)
+            if saved == CHECKPOINTS_A_LOOK:
+                return
+
+    def give_up(self, partition: Partition, error: NebulaError) -> None:
+        """Damage or a broken invariant: this replica takes part in nothing more; the others go on without it."""
+        self.log.critical(
+            "NEB-1304 {name}: this replica is broken and stopped: {error}. The other replicas go on. Start this node"
+            " again: the log is then read whole, and what is wrong is fetched from the others.",
+            name=partition.name, error=error,
+        )  # fmt: skip
+        self.groups.pop(partition.group, None)
+        self.by_name = {tp: p for tp, p in self.by_name.items() if p is not partition}
+        partition.close()
 
     def close(self) -> None:
         for partition in self.groups.values():
+            partition.save()
             partition.close()
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from nebula.model import Offset, Position
+from nebula.model import Offset, Position, Term
 
-EVERY = 64 << 10
-"""Bytes between marks at first: as much as one read brings in anyway."""
+EVERY = 16 << 10
+"""Bytes between marks at first: as far from what a reader asks for as a read by the index may end."""
 MOST = 1024
 """Marks of one segment (about 150 KiB of memory); beyond it every other one goes."""
 
@@ -79,6 +79,18 @@ class SparseIndex:
     def by_offset(self, offset: Offset) -> Mark:
         """Where to begin for the batch that holds `offset`."""
         return self.marks[max(0, bisect_right(self.marks, offset, key=lambda m: m.place.offset) - 1)]
+
+    def reach(self, at: int, most: int, below: Offset, term: Term) -> Mark | None:
+        """The furthest mark within `most` bytes of `at`, not above offset `below`, with only batches of `term` before it.
+
+        Places are ordered by term first, so a mark that stands behind a batch of `term` has no marker between.
+        """
+        number = bisect_right(self.marks, at + most, key=lambda m: m.at)
+        while number and (mark := self.marks[number - 1]).at > at:
+            if mark.place.term == term and mark.place.offset <= below:
+                return mark
+            number = min(number - 1, bisect_right(self.marks, Position(term, below), key=lambda m: m.place))
+        return None
 
     def by_time(self, timestamp_ms: int) -> Mark:
         """Where to begin for the first record at or after `timestamp_ms`."""

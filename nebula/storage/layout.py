@@ -4,6 +4,7 @@
         start                                       start record, and the log's generation; see `start.py`
         checkpoint                                  what recovery need not read again; see `checkpoint.py`
         quarantine                                  only while bit rot waits for repair: how far the log had reached
+        snapshot-0, snapshot-1                      producers' state at some place: a cache; see `snapshots.py`
         GENERATION-TERM-OFFSET.log                  a segment; TERM-OFFSET is the Position of its first byte
         GENERATION-TERM-OFFSET.index                its sparse index: a cache
 
@@ -49,6 +50,7 @@ class Layout:
         self.start = f"{directory}/start"
         self.checkpoint = f"{directory}/checkpoint"
         self.quarantine = f"{directory}/quarantine"
+        self.snapshots = (f"{directory}/snapshot-0", f"{directory}/snapshot-1")
 
     def segment(self, generation: int, base: Position) -> str:
         return f"{self.directory}/{generation:08d}-{base.term:010d}-{base.offset:020d}.log"

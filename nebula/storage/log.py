@@ -15,33 +15,32 @@ from __future__ import annotations
 import errno
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from nebula.model import Buffer, InvalidBatch, InvariantBroken, Offset, Position, Term
-from nebula.records.batch import HEADER_SIZE, Header, read_header
+from nebula.model import InvalidBatch, InvariantBroken, Offset, Position, Term
+from nebula.records.batch import HEADER_SIZE, read_header
 from nebula.records.control import read_voters
 from nebula.records.entries import DATA, MARKER, VOTERS, Entry, Run
-from nebula.records.record import read_records
 from nebula.records.start import StartRecord
 from nebula.storage.checkpoint import Checkpoint, Config, Segment
 from nebula.storage.disk import Disk, File
 from nebula.storage.index import NO_BATCH, LastBatch, SparseIndex
 from nebula.storage.layout import Layout
+from nebula.storage.reading import Reading
 from nebula.storage.recovery import Recovery
 from nebula.storage.segment import (
-    Batch,
     DamagedLog,
     Opened,
     Sealed,
     continues,
-    newest_of,
     prefix,
     remove_files,
     walk,
     whole,
 )
+from nebula.storage.snapshots import Snapshots
 from nebula.storage.start import decode_start, encode_start
 from nebula.storage.terms import Terms
 
@@ -51,7 +50,7 @@ CURSORS = 32
 """Places that were just read up to are remembered, so that a reader in sequence does not search; as many readers."""
 
 
-class NebulaLog:
+class NebulaLog(Reading):
     """An open log. Not thread-safe; the partition's drain is its only writer."""
 
     def __init__(self, disk: Disk, layout: Layout, generation: int, start: StartRecord, segment_bytes: int) -> None:
@@ -74,6 +73,9 @@ class NebulaLog:
         self._commit = start.position
         self._checkpointed = Position(0, 0)
         self._checkpoint_due = False
+        self._unchecked = 0
+        """Bytes written since the checkpoint last moved."""
+        self.snapshots = Snapshots(disk, layout)
         self._cursors: dict[tuple[str, Position | Offset], tuple[Position, int, Position]] = {}
         """What was read up to -> (segment's base, place in the file, place in the log)."""
 
@@ -245,6 +247,7 @@ class NebulaLog:
             else:
                 self._note_control(entry)
             segment.end, segment.size = entry.end, last + len(entry.data)
+            self._unchecked += len(entry.data)
         segment.last = LastBatch(last, int.from_bytes(entries[-1].data[17:21], "big"))
 
     def _note_control(self, entry: Entry) -> None:
@@ -302,10 +305,16 @@ class NebulaLog:
             self._disk.unlink(self._layout.quarantine)
             self.quarantine = None
 
-    def checkpoint(self) -> None:
-        """Move the checkpoint up to what is committed and persisted here; nothing to do when it is there already."""
+    def checkpoint(self, at_least: int = 0) -> bool:
+        """Move the checkpoint up to what is committed and persisted here, if `at_least` bytes were written since.
+
+        It costs two fsyncs: for a quiet moment. True if there was something to do.
+        """
+        if self._unchecked < at_least:
+            return False
         self._checkpoint_at(min(self._commit, self._persisted))
-        self._checkpoint_due = False
+        self._checkpoint_due, self._unchecked = False, 0
+        return True
 
     def _checkpoint_at(self, place: Position, *, back: bool = False) -> None:
         if place < self.start() or (place <= self._checkpointed and not back):
@@ -414,86 +423,3 @@ class NebulaLog:
             if self._persisted < place and segment.end > self._persisted:
                 self._view(number).file.sync()
                 self._persisted = segment.end
-
-    # ── reading for clients ─────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def log_start(self) -> Offset:
-        return self._start.position.offset
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(segment.size for segment in self._segments)
-
-    def _batches_from(self, offset: Offset) -> Iterator[tuple[int, Batch]]:
-        """(segment's number, batch) from the batch that holds `offset` on, markers included."""
-        known = self._cursors.get(("offset", offset))
-        first = max(0, bisect_right(self._segments, offset, key=lambda s: s.base.offset) - 1)
-        for number in range(first, len(self._segments)):
-            segment, (file, index) = self._segments[number], self._view(number)
-            mark = index.by_offset(offset) if number == first else index.marks[0]
-            at, end = mark.at, mark.place
-            if known is not None and known[0] == segment.base and known[1] >= at:
-                at, end = known[1:]
-            for batch in walk(file, at, end, segment.size):
-                end = batch.end
-                if end.offset > offset:
-                    yield number, batch
-            if end < segment.end:
-                self._damaged(f"the segment at {segment.base} breaks off at {end}")
-
-    def read_records_at(self, offset: Offset, max_bytes: int, below: Offset) -> list[Buffer]:
-        """Whole batches from the one that holds `offset`, all below `below`; a read stops before a marker."""
-        number = at = size = 0
-        place = self.start()
-        for found, batch in self._batches_from(offset) if offset < below else ():
-            width = batch.header.size
-            if batch.end.offset > below or (size and (found != number or size + width > max_bytes)):
-                break
-            if batch.header.is_marker:
-                if size:
-                    break
-                continue
-            number, at = found, at if size else batch.at
-            size, place = size + width, batch.end
-        if not size:
-            return []
-        self._remember("offset", place.offset, self._segments[number].base, at + size, place)
-        return [self._view(number).file.pread(size, at)]
-
-    def headers_from(self, offset: Offset) -> Iterator[Header]:
-        """Headers of the batches from the one that holds `offset` on."""
-        return (batch.header for _, batch in self._batches_from(offset))
-
-    def offset_for_time(self, timestamp_ms: int) -> tuple[int, Offset] | None:
-        """(timestamp, offset) of the first record at or after `timestamp_ms` (gotcha 21)."""
-        for number, segment in enumerate(self._segments):
-            if segment.newest_ms < timestamp_ms:
-                continue
-            file, index = self._view(number)
-            mark = index.by_time(timestamp_ms)
-            for batch in walk(file, mark.at, mark.place, segment.size):
-                if newest_of(batch) >= timestamp_ms and batch.end > self.start():
-                    for record in read_records(file.pread(batch.header.size, batch.at)):
-                        if record.timestamp >= timestamp_ms and record.offset >= self.log_start:
-                            return record.timestamp, record.offset
-        return None
-
-    def max_timestamp(self) -> tuple[int, Offset] | None:
-        """(timestamp, offset) of the newest record by time."""
-        newest = max((segment.newest_ms for segment in self._segments[1:]), default=-1)
-        segment, file = self._segments[0], self._view(0).file
-        for batch in walk(file, 0, segment.base, segment.size):  # part of the first one may lie before the start
-            if batch.end > self.start():
-                newest = max(newest, newest_of(batch))
-        return self.offset_for_time(newest) if newest >= 0 else None
-
-    def epoch_end(self, term: Term) -> tuple[Term, Offset]:
-        """(the largest term <= `term` that is here, where its records end); (-1, -1) when none (KIP-101)."""
-        found = self._terms.find(term, self.end().offset)
-        return (found[0], found[2]) if found is not None else (-1, -1)
-
-    def term_at(self, offset: Offset) -> Term:
-        """Term of the record at `offset`: the latest that starts at or before it."""
-        term = self._terms.at(offset)
-        return term if term is not None else self._start.position.term

@@ -19,7 +19,9 @@ from nebula.storage.index import NO_BATCH, LastBatch, SparseIndex
 from nebula.storage.layout import Layout
 
 BLOCK = 256 << 10
-"""Bytes read at once when walking."""
+"""Most bytes read at once when walking; small batches stand many to a block."""
+FIRST_BLOCK = 8 << 10
+"""Bytes read first, and behind a batch that is larger: who wants one header does not pay for a block."""
 
 
 class DamagedLog(NebulaError):
@@ -46,10 +48,11 @@ def continues(place: Position, header: Header) -> bool:
 
 def walk(file: File, at: int, place: Position, limit: int, *, check: bool = False) -> Iterator[Batch]:
     """Batches from `at`, which lies behind `place`, while they continue the chain; `check` tests CRCs too."""
-    block, start = b"", at
+    block, start, step, size = b"", at, FIRST_BLOCK // 4, 0
     while at + HEADER_SIZE <= limit:
         if at + HEADER_SIZE > start + len(block):
-            block, start = file.pread(min(BLOCK, limit - at), at), at
+            step = min(BLOCK, step * 4) if size < step or check else FIRST_BLOCK
+            block, start = file.pread(min(step, limit - at), at), at
         try:
             header = read_header(block, at - start)
         except InvalidBatch:

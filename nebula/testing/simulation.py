@@ -102,6 +102,7 @@ class SimulatedNode:
         drain = Drain(
             self, SimulatedSyncer(self, mutant == "dropped fsync"), ballots, SimulatedSyncer(self),
             lambda f: world.clock.later(0.0, self._guarded(f)), self._failed,
+            self._broken,
         )  # fmt: skip
         self.partition = Partition(GROUP, "p", raft, log, drain)
         self._tick(self.boot)
@@ -109,6 +110,9 @@ class SimulatedNode:
     def _guarded(self, call: Callable[[], None]) -> Callable[[], None]:
         boot = self.boot
         return lambda: call() if self.up and self.boot == boot else None
+
+    def _broken(self, partition: Partition, error: BaseException) -> None:
+        raise error
 
     def _failed(self, error: BaseException) -> None:
         raise SimulationFailed(f"seed {self.world.seed}: {self.voter.node}: {error!r}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.model import START, Buffer, InvariantBroken, Position, Voter
-from nebula.records.batch import read_header
+from nebula.records.batch import read_header, walk
 from nebula.records.entries import DATA, MARKER, VOTERS, Entry
 from nebula.storage import NebulaLog, UnsafePath, partition_directory
 from nebula.testing.disk import SimulatedFile
@@ -257,3 +259,39 @@ class StatefulTests(SynchronousTestCase):
         case = ModelTests.TestCase("runTest")
         case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
         case.runTest()
+
+
+class MarkTests(SynchronousTestCase):
+    """Reads by the index: from a large log of small batches nobody looks at each of them."""
+
+    def setUp(self) -> None:
+        self.log = create(StoppableDisk(), 1 << 20)
+        for term in (1, 2, 3, 4):
+            self.log.append([mark(term, self.log.end())])
+            for _ in range(1500):
+                self.log.append([data(self.log.end(), 1, 30)])
+        settle(self.log)
+
+    def test_the_same_as_batch_by_batch(self) -> None:
+        """Broken: a read by the index skips records, shows a marker, breaks a batch or goes past a limit."""
+        rng = random.Random(7)
+        for _ in range(300):
+            offset, most, below = rng.randrange(6000), rng.choice([1, 5000, 70_000, 200_000, 1 << 20]), 6000
+            if rng.random() < 0.5:
+                below = rng.randrange(offset, 6000) + 1
+            (chunk,) = self.log.read_records_at(offset, most, below)
+            headers = [header for _, header in walk(chunk)]
+            self.assertEqual([h.base_offset for h in headers], list(range(offset, offset + len(headers))))
+            self.assertFalse(any(h.is_marker for h in headers))
+            self.assertLessEqual(headers[-1].end_offset, below)
+            self.assertTrue(len(chunk) <= most or len(headers) == 1)
+
+    def test_one_read_of_much_is_few_reads_of_the_file(self) -> None:
+        """Broken: a megabyte of small batches costs a look at each of ten thousand headers."""
+        sizes = []
+        pread = SimulatedFile.pread
+        self.patch(SimulatedFile, "pread", lambda file, size, at: sizes.append(size) or pread(file, size, at))
+        (chunk,) = self.log.read_records_at(100, 130_000, 6000)
+        self.assertGreater(len(chunk), 64_000)
+        self.assertLessEqual(len(sizes), 4)
+        self.assertLess(sum(sizes), len(chunk) + (128 << 10))

@@ -1,0 +1,141 @@
+"""A partition over a simulated disk, with its drain, alone: what a damaged one costs, and what a start reads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nebula.broker.drain import Drain
+from nebula.broker.partition import Partition
+from nebula.model import START, InvariantBroken, Voter
+from nebula.raft import Ballot, RaftNode, RaftSettings
+from nebula.records.batch import read_header
+from nebula.records.record import build_batch
+from nebula.records.start import StartRecord
+from nebula.storage import BallotJournal, NebulaLog
+from nebula.storage.reading import Reading
+from nebula.testing.disk import SimulatedDisk
+
+ME = Voter("n1", "i")
+
+
+class AtOnce:
+    """Links to nobody, and sync rounds that end at once."""
+
+    def send(self, to: Voter, group: int, message: Any) -> None:
+        raise AssertionError("a cluster of one sends nothing")
+
+    def flush(self) -> None:
+        pass
+
+    def request(self, files: Any, nbytes: int, done: Callable[[BaseException | None], None]) -> None:
+        for file in files:
+            file.sync()
+        done(None)
+
+
+class Node:
+    """The parts of a node that one disk holds."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        self.disk = disk
+        disk.makedirs("/d/partitions")
+        self.turn: list[Callable[[], None]] = []
+        self.broken: list[Partition] = []
+        self.ballots = BallotJournal.open(disk, "/d")
+        self.drain = Drain(
+            AtOnce(), AtOnce(), self.ballots, AtOnce(), self.turn.append, self._failed,
+            lambda partition, _error: self.broken.append(partition),
+        )  # fmt: skip
+
+    def _failed(self, error: BaseException) -> None:
+        raise error
+
+    def open(self, group: int) -> Partition:
+        path = f"/d/partitions/{group}"
+        if not self.disk.exists(f"{path}/start"):
+            NebulaLog.create(self.disk, path, StartRecord(START, (), (ME,), (), b"", b""))
+        log = NebulaLog.open(self.disk, path)
+        term, vote = self.ballots.ballots.get(group, (0, None))
+        raft = RaftNode(
+            ME, group, log, Ballot(term, vote), random.Random(1), 0.0, RaftSettings(election_timeout=1.0, heartbeat=0.1)
+        )
+        partition = Partition(group, f"p{group}", raft, log, self.drain)
+        partition.tick(100.0)
+        self.run()
+        return partition
+
+    def run(self) -> None:
+        while self.turn:
+            self.turn.pop(0)()
+
+
+def batch(sequence: int) -> bytearray:
+    return build_batch([(None, b"v", (), 0)], producer_id=7, producer_epoch=0, base_sequence=sequence)
+
+
+class PartitionTests(SynchronousTestCase):
+    """Clusters of one."""
+
+    def setUp(self) -> None:
+        self.disk = SimulatedDisk()
+        self.node = Node(self.disk)
+
+    def publish(self, partition: Partition, sequence: int) -> int:
+        data = batch(sequence)
+        done = partition.append(memoryview(data), read_header(data))
+        self.node.run()
+        return self.successResultOf(done)
+
+    def test_a_broken_partition_stops_alone(self) -> None:
+        """Broken: one replica's bug or bit rot ends every turn of the node, and so all its partitions."""
+        bad, good = self.node.open(1), self.node.open(2)
+
+        def broken(_drain: Drain) -> None:
+            raise InvariantBroken("by this test")
+
+        bad.carry_out = broken  # type: ignore[method-assign]
+        bad.touch()
+        self.assertEqual(self.publish(good, 0), 0)
+        self.assertEqual(self.node.broken, [bad])
+
+    def test_a_start_reads_no_header_before_the_snapshot(self) -> None:
+        """Broken: a start takes longer the longer the log is, or forgets a producer and takes its retry twice."""
+        partition = self.node.open(1)
+        for sequence in range(50):
+            self.publish(partition, sequence)
+        self.assertTrue(partition.save())
+        self.publish(partition, 50)
+        seen: list[int] = []
+        plain = Reading.headers_from
+
+        def counted(log: Reading, offset: int) -> Any:
+            for header in plain(log, offset):
+                seen.append(header.base_offset)
+                yield header
+
+        self.patch(Reading, "headers_from", counted)
+        self.node = Node(self.disk)
+        again = self.node.open(1)
+        self.assertEqual([offset for offset in seen if offset < 50], [])
+        self.assertEqual(self.publish(again, 50), 50)
+        self.assertEqual(self.publish(again, 51), 51)
+
+    def test_a_snapshot_of_what_the_disk_lost_is_not_believed(self) -> None:
+        """Broken: after a power cut a producer's next batch is refused, for its state is ahead of the log."""
+        partition = self.node.open(1)
+        self.publish(partition, 0)
+        partition.save()
+        self.node.drain._commits.request = lambda files, nbytes, done: None  # type: ignore[method-assign]
+        data = batch(1)
+        partition.append(memoryview(data), read_header(data))
+        self.node.run()
+        partition.save()
+        self.disk.crash(random.Random(3))
+        self.node = Node(self.disk)
+        again = self.node.open(1)
+        following = again.log.end().offset
+        self.assertEqual(self.publish(again, following), following)
