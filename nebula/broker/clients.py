@@ -50,6 +50,8 @@ class ClientProtocol(FramedProtocol):
         self._paused = False
         self._blocked = False
         self.open = False
+        self.client_id: str | None = None
+        """Of the latest request."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -57,6 +59,8 @@ class ClientProtocol(FramedProtocol):
         self._server.connections.add(self)
         host = self.transport.getHost()
         self.local = (host.host, host.port)
+        self.peer_host = "/" + str(getattr(self.transport.getPeer(), "host", ""))
+        """As Kafka shows it: a slash, then the address."""
 
     def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
@@ -70,6 +74,7 @@ class ClientProtocol(FramedProtocol):
         except wire.UnsupportedVersion as unsupported:
             self._unsupported(unsupported)
             return
+        self.client_id = request.client_id
         answer = Answer()
         self._row.append(answer)
         if len(self._row) >= MAX_OWED:

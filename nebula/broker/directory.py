@@ -52,6 +52,7 @@ class ClusterView:
             for group in [g for g in self._node.replicas.groups if g and g not in kept]:
                 self._node.replicas.delete(group)
             self._unled.clear()
+            self._node.coordinators.topic_deleted(command.name)
         self._settling.changed()
 
     def open_topic(self, topic: Any) -> None:

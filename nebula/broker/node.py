@@ -21,6 +21,7 @@ from nebula.broker.apis.cluster import ProducerIds
 from nebula.broker.clients import NodeServer
 from nebula.broker.commit import GroupCommit
 from nebula.broker.controller import CONTROLLER_TOPIC, Controller
+from nebula.broker.coordinator import Coordinators
 from nebula.broker.directory import ClusterView
 from nebula.broker.disk import RealDisk, lock_directory
 from nebula.broker.drain import Drain
@@ -126,6 +127,7 @@ class NebulaNode(MultiService):
         self.steward = Steward(self.replicas, self.peers.connected)
         self.view = ClusterView(self)
         self.apis = Apis(self)
+        self.coordinators = Coordinators(self)
 
     def startService(self) -> None:
         if self._lock is None:
@@ -233,6 +235,8 @@ class NebulaNode(MultiService):
     def _tick(self) -> None:
         self._timers["tick"] = self.reactor.callLater(TICK, self._tick)
         self.replicas.tick()
+        if self.controller is not None:
+            self.coordinators.tick()
 
     def _look(self) -> None:
         self._timers["look"] = self.reactor.callLater(LOOK if self.ready.called else 0.05, self._look)

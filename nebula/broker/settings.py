@@ -23,6 +23,10 @@ class NodeSettings:
     auto_create: bool = True
     partitions: int = 3
     """Partitions of a topic that is created without saying how many."""
+    offsets_partitions: int = 16
+    """Partitions of the topic that holds consumer groups (Kafka's offsets.topic.num.partitions, there 50)."""
+    group_initial_delay: float = 3.0
+    """Seconds a new group waits for more members (Kafka's group.initial.rebalance.delay.ms); may be 0."""
     election_timeout: float = 1.0
     """Seconds; each wait is drawn from one to two times this."""
     heartbeat: float = 0.1
@@ -91,12 +95,18 @@ def _settings(merged: dict[str, Any]) -> NodeSettings:
     merged["peers"].pop(merged["node"], None)
     merged["data_dir"] = str(merged.get("data_dir") or f"data_{merged['node']}")
     merged["auto_create"] = str(merged.get("auto_create", True)).lower() in ("true", "1", "yes", "on")
-    for name, kind in (("partitions", int), ("election_timeout", float), ("heartbeat", float)):
+    for name, kind in (
+        ("partitions", int),
+        ("offsets_partitions", int),
+        ("group_initial_delay", float),
+        ("election_timeout", float),
+        ("heartbeat", float),
+    ):
         if name in merged:
             try:
                 merged[name] = kind(merged[name])
             except (TypeError, ValueError):
                 raise StartRefused(f"NEB-1206 {name}: {merged[name]!r} is not a number") from None
-            if merged[name] <= 0:
+            if merged[name] < 0 or (merged[name] == 0 and name != "group_initial_delay"):
                 raise StartRefused(f"NEB-1206 {name}: must be above 0, not {merged[name]}")
     return NodeSettings(**merged)

@@ -15,7 +15,7 @@ from nebula.wire import errors
 from nebula.wire.decoding import Decode, struct_decoder
 from nebula.wire.encoding import Encode, struct_encoder
 from nebula.wire.schema import Field, Schema, parse
-from nebula.wire.schemas.core import TEXT
+from nebula.wire.schemas import core, groups
 from nebula.wire.versions import LOWEST, SERVED
 
 __all__ = [
@@ -33,7 +33,7 @@ HEAD = struct.Struct(">hhi")
 SHORT = struct.Struct(">h")
 INT = struct.Struct(">i")
 API_VERSIONS = 18
-SCHEMAS = parse(TEXT)
+SCHEMAS = parse(core.TEXT + groups.TEXT)
 MAX_ELEMENTS = 200_000
 """Elements of all arrays of one message: more than any client sends, few enough to decode in a fraction of a second."""
 MERGED_BELOW = 1024

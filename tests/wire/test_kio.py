@@ -38,6 +38,7 @@ def value(rng: random.Random, field: Field, version: int) -> Any:
         "bool": lambda: rng.random() < 0.5,
         "string": lambda: "ab\N{LATIN SMALL LETTER E WITH ACUTE}" * rng.choice([0, 1, 60]),
         "uuid": lambda: rng.randbytes(16),
+        "bytes": lambda: rng.randbytes(rng.choice([0, 3, 2000])),
         "records": lambda: rng.randbytes(rng.choice([0, 3, 2000])),
     }
     return made[field.type]()

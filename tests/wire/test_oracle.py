@@ -12,6 +12,7 @@ from nebula import wire
 from nebula.model import DecodeError
 from nebula.wire.frames import FrameReader
 
+GROUP = {"group_id": "g", "member_id": "m", "generation_id": 1}
 BODIES = {
     0: {
         "acks": -1,
@@ -21,13 +22,23 @@ BODIES = {
     1: {"max_wait_ms": 5, "min_bytes": 1, "max_bytes": 10, "topics": []},
     2: {"topics": [{"name": "t", "partitions": [{"partition_index": 0, "timestamp": -1}]}]},
     3: {"topics": [{"name": "t"}]},
+    8: {**GROUP, "topics": [{"name": "t", "partitions": [{"partition_index": 0, "committed_offset": 5}]}]},
+    9: {**GROUP, "topics": [], "groups": [{"group_id": "g", "topics": None}]},
     10: {"key": "g", "coordinator_keys": ["g"]},
+    11: {**GROUP, "protocol_type": "consumer", "protocols": [{"name": "range", "metadata": b"m"}]},
+    12: GROUP,
+    13: {**GROUP, "members": [{"member_id": "m"}]},
+    14: {**GROUP, "assignments": [{"member_id": "m", "assignment": b"a"}]},
+    15: {"groups": ["g"]},
+    16: {"states_filter": [], "types_filter": []},
     18: {"client_software_name": "a", "client_software_version": "1"},
     19: {"topics": [{"name": "t", "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": []}]},
     20: {"topics": [{"name": "t"}], "topic_names": ["t"], "timeout_ms": 5},
     22: {"transactional_id": None, "transaction_timeout_ms": 5},
     23: {"topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 1}]}]},
     32: {"resources": [{"resource_type": 2, "resource_name": "t", "configuration_keys": None}]},
+    42: {"groups_names": ["g"]},
+    47: {"group_id": "g", "topics": []},
     60: {},
 }
 

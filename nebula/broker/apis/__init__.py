@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from nebula import wire
-from nebula.broker.apis import cluster, configs, fetch, metadata, offsets, produce, topics
+from nebula.broker.apis import cluster, committed, configs, fetch, groups, metadata, offsets, produce, topics
 from nebula.broker.apis.publish import Publisher
 
 if TYPE_CHECKING:
@@ -22,13 +22,23 @@ CALLS: dict[int, Any] = {
     1: fetch.fetch,
     2: offsets.list_offsets,
     3: metadata.metadata,
-    10: cluster.find_coordinator,
+    8: committed.offset_commit,
+    9: committed.offset_fetch,
+    10: groups.find_coordinator,
+    11: groups.join_group,
+    12: groups.heartbeat,
+    13: groups.leave_group,
+    14: groups.sync_group,
+    15: groups.describe_groups,
+    16: groups.list_groups,
     18: cluster.api_versions,
     19: topics.create_topics,
     20: topics.delete_topics,
     22: cluster.init_producer_id,
     23: offsets.offset_for_leader_epoch,
     32: configs.describe_configs,
+    42: groups.delete_groups,
+    47: committed.offset_delete,
     60: cluster.describe_cluster,
 }
 

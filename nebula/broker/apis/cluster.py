@@ -1,4 +1,4 @@
-"""Calls about the cluster itself: ApiVersions, DescribeCluster, FindCoordinator, InitProducerId."""
+"""Calls about the cluster itself: ApiVersions, DescribeCluster, InitProducerId."""
 
 from __future__ import annotations
 
@@ -42,16 +42,6 @@ def describe_cluster(node: NebulaNode, body: dict[str, Any], version: int, conne
         "controller_id": node_id(node, controller),
         "brokers": brokers(node, connection),
     }
-
-
-def find_coordinator(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
-    """The call: there are no coordinators before groups exist; clients retry or report it."""
-    code, text = errors.COORDINATOR_NOT_AVAILABLE, "this version of Nebula has no consumer groups: assign partitions"
-    nobody = {"node_id": -1, "host": "", "port": -1, "error_code": code, "error_message": text}
-    if version >= 4:
-        keys = body["coordinator_keys"]
-        return {"throttle_time_ms": 0, "coordinators": [{"key": key, **nobody} for key in keys]}
-    return {"throttle_time_ms": 0, **nobody}
 
 
 class ProducerIds:
