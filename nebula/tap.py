@@ -76,6 +76,14 @@ def makeService(options: Options) -> IService:
 
 
 def _exit_with(node: Any) -> None:
-    """A node that stopped because its disk failed must not look like a clean stop to what supervises it."""
+    """The exit code says how the node ended, not by which signal it was asked to.
+
+    One that stopped because its disk failed must not look like a clean stop to what supervises it; and a clean stop must
+    not look like a crash: twistd would end itself once more by the signal that asked for it.
+    """
+    from twisted.internet import reactor
+
     if node.exit_code:
         os._exit(node.exit_code)
+    if hasattr(reactor, "_exitSignal"):
+        reactor._exitSignal = None

@@ -25,6 +25,8 @@ CONTROLLER: GroupID = 0
 
 CHECKPOINT_BYTES = 1 << 20
 """Written since the last checkpoint before the next is worth its two fsyncs: what a start then reads at most, nearly."""
+HELD_GROUPS, HELD_MESSAGES = 1000, 8
+"""Bounds of what is kept for groups that are not here yet: a topic with many partitions, a few messages each."""
 CHECKPOINTS_A_LOOK = 8
 """At most so many at once: they are made on the reactor's thread."""
 
@@ -55,6 +57,8 @@ class Replicas:
         self._settings = settings
         self.groups: dict[GroupID, Partition] = {}
         self.by_name: dict[TopicPartition, Partition] = {}
+        self._newest: GroupID = 0
+        """Highest group that was ever here: ids only grow, so what is above is new, and what is below was deleted."""
         self._waiting: dict[GroupID, list[tuple[Voter, Any]]] = {}
 
     def open(
@@ -75,6 +79,8 @@ class Replicas:
         )  # fmt: skip
         partition = Partition(group, name, raft, log, self._drain)
         self.groups[group] = partition
+        self._newest = max(self._newest, group)
+        self._waiting = {held: rows for held, rows in self._waiting.items() if held >= group}
         if tp is not None:
             self.by_name[tp] = partition
         for sender, message in self._waiting.pop(group, []):
@@ -91,10 +97,19 @@ class Replicas:
         self._disk.rmtree(os.path.join(self._root, f"{group:08d}-{partition.name}"))
 
     def step(self, sender: Voter, group: GroupID, message: Any) -> None:
-        """A peer's message; for a group that is not here yet (its creation is not applied) it is dropped: Raft repeats."""
+        """A peer's message. One about a group whose creation is not applied here yet waits for it."""
         partition = self.groups.get(group)
         if partition is not None:
             self._drain.guard(partition, partition.step, sender, message)
+        elif group > self._newest:
+            self._hold(sender, group, message)
+
+    def _hold(self, sender: Voter, group: GroupID, message: Any) -> None:
+        """Keep what a quicker peer says of a new group: a lost vote would cost it an election timeout without leader."""
+        if group not in self._waiting and len(self._waiting) >= HELD_GROUPS:
+            self._waiting.pop(next(iter(self._waiting)))
+        self._waiting.setdefault(group, []).append((sender, message))
+        del self._waiting[group][:-HELD_MESSAGES]
 
     def tick(self) -> None:
         now = self._clock()

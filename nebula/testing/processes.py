@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -65,7 +65,17 @@ def eventually(what: str, check: Callable[[], Any], seconds: float = 20.0) -> An
 class ProcessCluster:
     """`size` nodes n1, n2 … as child processes, with data directories in one folder."""
 
-    def __init__(self, size: int = 3, base: int | None = None, directory: str | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 3,
+        base: int | None = None,
+        directory: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` are passed to every node as NEBULA_ variables: {"GROUP_INITIAL_DELAY": "0"}, say."""
+        self.wrapper: list[str] = []
+        """What every node's command is given to: ["fiu-run", "-x"], say."""
+        self._environ = {**os.environ, **{f"NEBULA_{name}": value for name, value in (settings or {}).items()}}
         self.base = base if base is not None else free_base(size)
         self._own = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix="nebula-")
@@ -105,7 +115,12 @@ class ProcessCluster:
         """Start one node's process; does not wait."""
         with open(os.path.join(self.directory, f"{name}.log"), "ab") as log:
             self.processes[name] = subprocess.Popen(
-                self.command(name), cwd=self.directory, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [*self.wrapper, *self.command(name)],
+                cwd=self.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self._environ,
             )
 
     def start(self) -> ProcessCluster:

@@ -10,8 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.broker.drain import Drain
 from nebula.broker.partition import Partition
+from nebula.broker.replicas import HELD_GROUPS, Replicas
 from nebula.model import START, InvariantBroken, Voter
 from nebula.raft import Ballot, RaftNode, RaftSettings
+from nebula.raft.messages import Heartbeat
 from nebula.records.batch import read_header
 from nebula.records.record import build_batch
 from nebula.records.start import StartRecord
@@ -75,6 +77,25 @@ class Node:
 
 def batch(sequence: int) -> bytearray:
     return build_batch([(None, b"v", (), 0)], producer_id=7, producer_epoch=0, base_sequence=sequence)
+
+
+class ReplicasTests(SynchronousTestCase):
+    """All replicas of a node."""
+
+    def test_messages_that_come_before_the_group(self) -> None:
+        """Broken: a new topic has no leader for a second, for a vote came before its creation was applied here."""
+        disk = SimulatedDisk()
+        node = Node(disk)
+        settings = RaftSettings(election_timeout=1.0, heartbeat=0.1)
+        other = Voter("n2", "i")
+        replicas = Replicas(ME, disk, "/d", node.ballots, node.drain, random.Random(1), lambda: 0.0, settings)
+        for group in range(1, HELD_GROUPS + 3):
+            replicas.step(other, group, Heartbeat(7, START, 0))
+        newest = replicas.open(HELD_GROUPS + 2, "t-0", (ME, other), None, 1 << 20)
+        self.assertEqual((newest.raft.term, newest.raft.leader), (7, other))
+        replicas.step(other, 1, Heartbeat(7, START, 0))
+        deleted = replicas.open(1, "t-1", (ME, other), None, 1 << 20)
+        self.assertEqual(deleted.raft.term, 0)
 
 
 class PartitionTests(SynchronousTestCase):

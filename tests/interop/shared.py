@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from nebula.records.batch import Header, walk
@@ -23,14 +23,14 @@ _owner = ""
 _serial = count(1)
 
 
-def shared(module: str, size: int = 3) -> ProcessCluster:
+def shared(module: str, size: int = 3, settings: Mapping[str, str] | None = None) -> ProcessCluster:
     """The module's cluster of `size` nodes, started on first use; the module before has ended by then."""
     global _owner
     if module != _owner:
         close()
         _owner = module
     if size not in _running:
-        cluster = ProcessCluster(size)
+        cluster = ProcessCluster(size, settings=settings)
         _running[size] = cluster  # before the start: a cluster that fails half way is ended too
         cluster.start()
     return _running[size]
