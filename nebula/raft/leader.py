@@ -13,9 +13,6 @@ from nebula.raft.quorum import agreed, majority
 if TYPE_CHECKING:
     from nebula.raft.node import RaftNode
 
-RUN_BYTES = 1 << 20
-"""One Append's size: what a peer needs for an efficient write, and no more than a fraction of the window."""
-
 
 class Leader:
     """Leader of one term."""
@@ -160,6 +157,6 @@ class Leader:
                 progress.installing, progress.waiting, progress.moved = True, True, raft.now
                 raft.say(voter, m.Install(raft.term, raft.tail.log.start_record()))
                 return
-            run = raft.tail.run(progress.next, min(room, RUN_BYTES))
+            run = raft.tail.run(progress.next, min(room, raft.settings.run_bytes))
             raft.say(voter, m.Append(raft.term, progress.next, run, raft.commit, self.round))
             progress.sent(run.end, run.size, raft.now)

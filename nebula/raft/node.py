@@ -42,10 +42,12 @@ class ChangeRefused(NebulaError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftSettings:
-    """Times in seconds."""
+    """Times in seconds, sizes in bytes."""
 
     election_timeout: float = 1.0
     heartbeat: float = 0.1
+    run_bytes: int = 1 << 20
+    """Bytes of one Append: what a peer needs for an efficient write, and no more than a fraction of the window."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from nebula.broker.drain import Drain
 from nebula.broker.partition import Partition
-from nebula.model import START, GroupID, NebulaError, Position, Voter
+from nebula.model import START, GroupID, InvariantBroken, NebulaError, Position, Voter
 from nebula.raft import Ballot, RaftNode, RaftSettings, codec
 from nebula.records.batch import read_header
 from nebula.records.record import build_batch
@@ -24,6 +24,7 @@ from nebula.records.start import StartRecord
 from nebula.storage import BallotJournal, NebulaLog
 from nebula.testing.clock import SimulatedClock
 from nebula.testing.disk import SimulatedDisk
+from nebula.testing.invariants import ClusterInvariants
 
 GROUP: GroupID = 1
 TICK = 0.02
@@ -93,9 +94,9 @@ class SimulatedNode:
         log = NebulaLog.open(disk, self.path, segment_bytes=world.segment_bytes)
         ballots = BallotJournal.open(disk, f"/{self.voter.node}")
         term, vote = ballots.ballots.get(GROUP, (0, None))
-        settings = RaftSettings(election_timeout=1.0, heartbeat=0.1)
         raft = RaftNode(
-            self.voter, GROUP, log, Ballot(term, vote), random.Random(world.rng.random()), world.clock.now, settings,
+            self.voter, GROUP, log, Ballot(term, vote), random.Random(world.rng.random()), world.clock.now,
+            world.settings,
             log.quarantine,
         )  # fmt: skip
         mutant = world.mutant
@@ -143,7 +144,8 @@ class SimulatedNode:
 class World:
     """A cluster, its network, its clients and its faults, all drawn from one seed."""
 
-    def __init__(self, seed: int, *, seconds: float = 20.0, mutant: str = "") -> None:
+    def __init__(self, seed: int, *, seconds: float = 20.0, mutant: str = "", turmoil: bool = False) -> None:
+        """`turmoil`: elections are contested all the time, and nodes die in the moments after a vote or a victory."""
         self.seed = seed
         self.mutant = mutant
         self.rng = random.Random(seed)
@@ -157,6 +159,12 @@ class World:
         self.crash_every = self.rng.choice([0.0, 2.0, 5.0])
         self.cut_every = self.rng.choice([0.0, 2.0, 5.0])
         self.seconds = seconds
+        self.settings = RaftSettings(election_timeout=1.0, heartbeat=0.1)
+        self.slow = 0.0
+        """Share of messages that take ten times as long."""
+        self.turmoil = turmoil
+        if turmoil:
+            self._draw_turmoil()
         self.nodes = {v.node: SimulatedNode(self, v.node) for v in self.voters}
         self.cuts: set[tuple[str, str]] = set()
         self.acked: dict[int, tuple[int, bytes]] = {}
@@ -166,8 +174,18 @@ class World:
         """First broken invariant; kept, because a Deferred would swallow the exception it is raised with."""
         self.trace = hashlib.sha256()
         self.events = 0
-        self._leaders: dict[int, str] = {}
-        self._seen: dict[str, tuple[int, int, Position]] = {}
+        self._invariants = ClusterInvariants()
+        self._moments: dict[str, tuple[int, Voter | None, str, Position]] = {}
+
+    def _draw_turmoil(self) -> None:
+        rng = self.rng
+        self.voters = tuple(Voter(f"n{i}", f"disk-n{i}") for i in range(1, rng.choice([3, 3, 5]) + 1))
+        self.delay = rng.choice([0.003, 0.01, 0.03])
+        self.settings = RaftSettings(
+            election_timeout=rng.choice([0.06, 0.12, 0.2]), heartbeat=0.03, run_bytes=rng.choice([100, 1000, 1 << 20])
+        )
+        self.loss, self.repeat, self.slow = rng.choice([0.0, 0.05]), rng.choice([0.0, 0.5]), rng.choice([0.0, 0.2])
+        self.cut_every = rng.choice([0.0, 0.0, 2.0])
 
     # ── network ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,6 +198,8 @@ class World:
             copies -= 1
         for _ in range(copies):
             delay = self.rng.expovariate(1 / self.delay)
+            if self.slow and self.rng.random() < self.slow:
+                delay *= 10
             self.clock.later(delay, lambda: target.receive(sender.voter, data))
 
     # ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -277,16 +297,44 @@ class World:
 
     def _check_node(self, node: SimulatedNode, partition: Partition) -> None:
         raft, name = partition.raft, node.voter.node
-        state = (node.boot, raft.term, raft.commit)
-        before = self._seen.get(name)
-        if before == state:
+        try:
+            changed = self._invariants.check(name, node.boot, raft)
+        except InvariantBroken as broken:
+            self._fail(f"{name}: {broken}")
+        if changed:
+            state = (node.boot, raft.term, raft.commit)
+            self.trace.update(repr((round(self.clock.now, 6), name, state, raft.role)).encode())
+            if self.turmoil and self.faults_on:
+                self._disturb(node, raft)
+
+    def _disturb(self, node: SimulatedNode, raft: RaftNode) -> None:
+        """Strike in the moments that matter: right after a vote, a victory, or a leader's commit."""
+        moment = (raft.term, raft.ballot.voted_for, raft.role, raft.commit if raft.role == "leader" else START)
+        before, self._moments[node.voter.node] = self._moments.get(node.voter.node), moment
+        if before is None or moment == before or raft.ballot.voted_for is None:
             return
-        self._seen[name] = state
-        self.trace.update(repr((round(self.clock.now, 6), name, state, raft.role)).encode())
-        if before is not None and before[0] == state[0] and (before[1] > state[1] or before[2] > state[2]):
-            self._fail(f"{name} went back from {before} to {state}")
-        if raft.role == "leader" and self._leaders.setdefault(raft.term, name) != name:
-            self._fail(f"term {raft.term} has two leaders: {self._leaders[raft.term]} and {name}")
+        voted, won = moment[:2] != before[:2], raft.role == "leader" and before[2] != "leader"
+        if won and self.rng.random() < 0.4:
+            self._mute(node.voter.node)
+        elif self.rng.random() < (0.4 if voted or won else 0.05):
+            self._kill_soon(node)
+
+    def _mute(self, name: str) -> None:
+        """Nothing that `name` says arrives for a while: a leader whose entries stay its own."""
+        ways = {(name, other) for other in self.nodes if other != name}
+        self.cuts |= ways
+        self.clock.later(self.rng.choice([0.05, 0.3]), lambda: self.cuts.difference_update(ways))
+
+    def _kill_soon(self, node: SimulatedNode) -> None:
+        """Before a sync is over, or a little later; back at once, or when somebody else has won."""
+        boot = node.boot
+
+        def kill() -> None:
+            if node.up and node.boot == boot and self.faults_on:
+                node.crash()
+                self.clock.later(self.rng.choice([0.0005, 0.02, 0.2]) * self.rng.uniform(0.5, 2), self._starter(node))
+
+        self.clock.later(self.rng.choice([0.0002, 0.0002, 0.005, 0.05]) * self.rng.random(), kill)
 
     def _converged(self) -> bool:
         partitions = [n.partition for n in self.nodes.values() if n.partition is not None]
