@@ -430,6 +430,10 @@ class RaftNode:
         if message.term < self.term:
             return self.say(sender, m.AppendReject(self.term, self.commit, message.round))
         self._heard_leader(sender)
+        if self.tail.contains(message.commit):
+            # It holds the entry that ends there, so all before it too (log matching, §5.3): a follower that was restarted
+            # need not be sent anything again to know.
+            self._verified = max(self._verified, message.commit)
         self._follow_commit(message.commit)
         self.say(sender, m.HeartbeatReply(self.term, min(self.persisted_end, self._verified), message.round))
 

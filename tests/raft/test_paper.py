@@ -145,6 +145,25 @@ class CommitTests(SynchronousTestCase):
         leader.step(N3, m.AppendReply(1, end, 0))
         self.assertEqual(leader.commit, end)
 
+    def test_a_restarted_follower_learns_the_commit_from_heartbeats(self) -> None:
+        """
+        "If two entries in different logs have the same index and term, then the logs are identical in all preceding
+        entries." (§5.3)
+
+        If this failed, a follower restarted while nothing is published would not know what is committed.
+        """
+        follower = node()
+        leader = a_leader()
+        end = propose(leader)
+        run = leader.tail.run(START, 1 << 20)
+        follower.step(N2, m.Append(1, START, run, START, 0))
+        drain(follower)
+        again = RaftNode(N1, 1, follower.tail.log, follower.ballot, random.Random(1), 0.0, RaftSettings())
+        self.assertEqual(again.commit, START)
+        again.step(N2, m.Heartbeat(1, end, 0))
+        self.assertEqual(again.commit, end)
+        self.assertEqual(again.end(), end)
+
     def test_steady_load_is_not_taken_for_an_overload(self) -> None:
         """If this failed, a producer that always has a batch in flight would be refused after 64 MB in all."""
         self.patch(raft_node, "MAX_UNCOMMITTED", 2000)

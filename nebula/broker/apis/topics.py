@@ -22,6 +22,12 @@ LEADERS_S = 1.0
 """How long CreateTopics waits for the new partitions' leaders before it answers all the same."""
 MAX_PARTITIONS = 10_000
 """Of one topic: each is a Raft group with files of its own on every replica."""
+KINDS = {
+    "InvalidTopic": errors.INVALID_TOPIC_EXCEPTION,
+    "InvalidConfig": errors.INVALID_CONFIG,
+    "InvalidPlacement": errors.INVALID_REPLICA_ASSIGNMENT,
+}
+"""Refusals of the controller's state machine that are not "it exists"."""
 
 
 class TopicRefused(NebulaError):
@@ -95,7 +101,7 @@ def create(node: NebulaNode, command: CreateTopic) -> Deferred[Any]:
 
     def judged(outcome: Any) -> Any:
         if isinstance(outcome, dict) and outcome.get("error"):
-            raise TopicRefused(errors.TOPIC_ALREADY_EXISTS, str(outcome["error"]))
+            raise TopicRefused(KINDS.get(outcome.get("kind", ""), errors.TOPIC_ALREADY_EXISTS), str(outcome["error"]))
         return outcome
 
     return node.controller.submit(command).addCallback(judged)
