@@ -155,6 +155,7 @@ class CommitTests(SynchronousTestCase):
         follower = node()
         leader = a_leader()
         end = propose(leader)
+        drain(leader)
         run = leader.tail.run(START, 1 << 20)
         follower.step(N2, m.Append(1, START, run, START, 0))
         drain(follower)
