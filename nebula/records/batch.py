@@ -20,6 +20,7 @@ _PREFIX = struct.Struct(">qiibI")
 _OFFSET = struct.Struct(">q")
 _EPOCH = struct.Struct(">i")
 CRC_FROM = 21
+MAGIC_AT = 16
 LENGTH_FROM = 12
 """`length` counts the bytes behind itself."""
 MAX_LENGTH = 1 << 30
@@ -114,7 +115,8 @@ def walk(buf: Buffer) -> Iterator[tuple[int, Header]]:
 
 
 class RefusedBatch(InvalidBatch):
-    """A producer's batch that must not enter a log. `reason`: corrupt, too_large, invalid_record, unsupported_codec."""
+    """A producer's batch that must not enter a log. `reason`: corrupt, no_batch, too_large, invalid_record,
+    unsupported_codec."""
 
     code = "NEB-1003"
 
@@ -128,6 +130,8 @@ def check_produced(buf: Buffer, *, max_bytes: int) -> Header:
 
     :raises RefusedBatch: with the reason.
     """
+    if len(buf) < HEADER_SIZE or buf[MAGIC_AT] != 2:
+        raise RefusedBatch("no_batch", "the records are no batch of magic 2")
     try:
         header = read_header(buf)
     except InvalidBatch as bad:
@@ -135,7 +139,7 @@ def check_produced(buf: Buffer, *, max_bytes: int) -> Header:
     if header.size > max_bytes:
         raise RefusedBatch("too_large", f"a batch of {header.size} bytes; max.message.bytes is {max_bytes}")
     if header.size != len(buf):
-        reason = "invalid_record" if 0 < header.size < len(buf) else "corrupt"
+        reason = "no_batch" if 0 < header.size < len(buf) else "corrupt"
         raise RefusedBatch(reason, "exactly one whole batch per partition")
     if not crc_ok(buf):
         raise RefusedBatch("corrupt", "the batch's CRC-32C does not fit its bytes")

@@ -10,22 +10,22 @@ from pathlib import Path
 
 from tests.interop.shared import run
 
-POM = Path(__file__).parent / "java" / "pom.xml"
+POMS = Path(__file__).parent / "java"
 MARK = "complete"
 """Written last: a folder without it holds what an interrupted download left."""
 
 
-def jars() -> str:
-    """The folder of the jars: $NEBULA_JARS, or one in the temporary directory; filled on first use."""
-    folder = Path(os.environ.get("NEBULA_JARS") or Path(tempfile.gettempdir()) / "nebula-jars")
+def jars(pom: str = "pom") -> str:
+    """The folder of the jars that POM.xml names: in $NEBULA_JARS, or in the temporary directory; filled on first use."""
+    folder = Path(os.environ.get("NEBULA_JARS") or Path(tempfile.gettempdir()) / "nebula-jars") / pom
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = POM.read_text()
+    wanted = (POMS / f"{pom}.xml").read_text()
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mark = folder / MARK
         if not mark.exists() or mark.read_text() != wanted:
             goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-            run(["mvn", "-q", "-B", "-f", str(POM), *goal], seconds=300)
+            run(["mvn", "-q", "-B", "-f", str(POMS / f"{pom}.xml"), *goal], seconds=300)
             mark.write_text(wanted)
     return str(folder)
 

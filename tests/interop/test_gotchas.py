@@ -364,7 +364,7 @@ class ProduceTests(Base):
 
         cases = {
             "crc": (spoiled(len(good) - 1, b"\xff"), errors.CORRUPT_MESSAGE),
-            "magic": (spoiled(16, b"\x01"), errors.CORRUPT_MESSAGE),
+            "magic": (spoiled(16, b"\x01"), errors.INVALID_RECORD),
             "length": (spoiled(8, struct.pack(">i", len(good))), errors.CORRUPT_MESSAGE),
             "base offset": (spoiled(0, struct.pack(">q", 5)), errors.INVALID_RECORD),
             "control": (sealed(spoiled(21, struct.pack(">h", 0x20))), errors.INVALID_RECORD),

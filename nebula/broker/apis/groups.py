@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_OPERATIONS = -(2**31)
 GROUP_KEY_TYPE = 0
+KEY_TYPES = (0, 1, 2)
+"""Groups, transactions, share groups; only the first have coordinators here."""
 COORDINATOR_S = 1.0
 """How long FindCoordinator waits for the groups' topic and its leaders, the first time."""
 
@@ -40,6 +42,8 @@ def find_coordinator(node: NebulaNode, body: dict[str, Any], version: int, conne
 
 def _coordinator(node: NebulaNode, key: str, key_type: int, connection: Any) -> dict[str, Any]:
     row = {"key": key, "node_id": -1, "host": "", "port": -1, "error_code": 0, "error_message": None}
+    if key_type not in KEY_TYPES:
+        return {**row, "error_code": errors.INVALID_REQUEST, "error_message": f"there is no kind {key_type} of key"}
     if key_type != GROUP_KEY_TYPE:
         text = "only consumer groups have coordinators here: transactions are not built"
         return {**row, "error_code": errors.COORDINATOR_NOT_AVAILABLE, "error_message": text}
@@ -224,7 +228,7 @@ def _delete(node: NebulaNode, name: str) -> Deferred[dict[str, Any]]:
     try:
         shard = node.coordinators.shard(name)
     except GroupError as refused:
-        answer(refused.kafka_code)
+        answer(refused.kafka_code if name else errors.GROUP_ID_NOT_FOUND)
         return done
     group = shard.groups.get(name)
     if group is None:

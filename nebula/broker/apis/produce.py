@@ -11,7 +11,7 @@ from nebula.broker.apis.topics import ensure_topic
 from nebula.broker.clients import CloseConnection
 from nebula.broker.timestamps import restamp
 from nebula.cluster.configs import effective
-from nebula.cluster.producers import InvalidProducerEpoch, OutOfOrderSequence
+from nebula.cluster.producers import InvalidProducerEpoch, OutOfOrderSequence, ProducerError
 from nebula.model import InvalidBatch, NebulaError, NotLeader
 from nebula.records.batch import Header, RefusedBatch, check_produced
 from nebula.wire import errors
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 REASONS = {
     "corrupt": errors.CORRUPT_MESSAGE,
+    "no_batch": errors.INVALID_RECORD,
     "too_large": errors.MESSAGE_TOO_LARGE,
     "invalid_record": errors.INVALID_RECORD,
     "unsupported_codec": errors.UNSUPPORTED_COMPRESSION_TYPE,
 }
+WITH_START = ("invalid_record", "unsupported_codec")
+"""Refusals that say where the log starts, as Kafka's do: they come from its log, the others from before it."""
 ZSTD = 4
 ACKS = (-1, 0, 1)
 
@@ -106,10 +109,15 @@ def _append(
         partition.append_then(batch, header, call.waiter(partition, row))
     except InvalidBatch as bad:
         call.left = waiting
-        _refuse(row, REASONS.get(getattr(bad, "reason", ""), errors.CORRUPT_MESSAGE), bad)
+        reason = getattr(bad, "reason", "")
+        _refuse(row, REASONS.get(reason, errors.CORRUPT_MESSAGE), bad)
+        if reason in WITH_START:
+            row["log_start_offset"] = partition.log.log_start
     except NebulaError as refused:
         call.left = waiting
         _refuse(row, _code(refused), refused)
+        if isinstance(refused, ProducerError):
+            row["log_start_offset"] = partition.log.log_start
 
 
 def _checked(topic: Any, records: Any, version: int) -> Header:
