@@ -192,8 +192,8 @@ def lock_directory(path: str) -> DirectoryLock:
         holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
         raise StartRefused(
-            f"data directory {path} is in use by process {holder} (it holds {name}). "
-            "Stop that node first, or give this one another data directory."
+            f"NEB-1207 data directory {path} is in use by process {holder} (it holds {name}). "
+            "Stop that node first, or give this one another with --data-dir."
         ) from None
     except OSError as error:
         os.close(fd)

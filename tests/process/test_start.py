@@ -49,6 +49,7 @@ class StartTests(SynchronousTestCase):
         """If this failed, two processes would write one log."""
         self.cluster.start()
         said = self.refused("--port", str(self.cluster.port("n1") + 100))
+        self.assertIn("NEB-1207", said)
         self.assertIn("in use by process", said)
         self.assertIn(str(self.cluster.processes["n1"].pid), said)
         self.cluster.wait_ready("n1")
