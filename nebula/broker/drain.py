@@ -92,12 +92,17 @@ class Drain:
         """`partition` wrote up to `end`; a sync round covers it this turn."""
         self._writes.append((partition, end, nbytes))
 
-    def guard(self, partition: Partition, call: Callable[..., None], *args: Any) -> None:
-        """Make a call into `partition`; damage or a broken invariant stops that partition alone, and loudly."""
+    def guard(self, partition: Partition, call: Callable[..., Any], *args: Any) -> Any:
+        """Make a call into `partition`: what it returns, or None if it failed.
+
+        Damage or a broken invariant stops that partition alone, and loudly; a disk that fails ends the node.
+        """
         try:
-            call(*args)
+            return call(*args)
         except (InvariantBroken, DamagedLog) as error:
             self.stop_partition(partition, error)
+        except OSError as error:
+            self._die(error)
 
     def stop_partition(self, partition: Partition, error: NebulaError) -> None:
         """`partition` is not to be trusted any more: nothing it still wanted is carried out."""
@@ -116,6 +121,8 @@ class Drain:
         try:
             for partition in dirty.values():
                 self.guard(partition, partition.carry_out, self)
+                if self._stopped:
+                    return
             self._links.flush()
             self._sync_ballots()
             self._sync_writes()

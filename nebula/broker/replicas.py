@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from twisted.logger import Logger
@@ -18,7 +19,7 @@ from nebula.broker.partition import Partition
 from nebula.model import START, GroupID, NebulaError, NodeName, TopicPartition, Voter
 from nebula.raft import Ballot, RaftNode, RaftSettings
 from nebula.records.start import StartRecord
-from nebula.storage import BallotJournal, NebulaLog
+from nebula.storage import BallotJournal, DamagedLog, NebulaLog
 from nebula.storage.disk import Disk
 
 CONTROLLER: GroupID = 0
@@ -138,7 +139,7 @@ class Replicas:
         """Leave checkpoints of the few partitions that were written to most lately; the rest has its turn later."""
         saved = 0
         for partition in list(self.groups.values()):
-            saved += partition.save(CHECKPOINT_BYTES)
+            saved += bool(self._drain.guard(partition, partition.save, CHECKPOINT_BYTES))
             if saved == CHECKPOINTS_A_LOOK:
                 return
 
@@ -155,7 +156,8 @@ class Replicas:
 
     def close(self) -> None:
         for partition in self.groups.values():
-            partition.save()
+            with suppress(OSError, DamagedLog):  # the disk is dead or damaged: the next start finds out by itself
+                partition.save()
             partition.close()
 
 
