@@ -88,23 +88,17 @@ def run_line(cluster: ProcessCluster, generator: str, folder: str, line: Any, se
     return figures
 
 
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process."""
-    with open(f"/proc/{pid}/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def one_round(generator: str, folder: str, seconds: float) -> dict[str, dict[str, Any]]:
     """A fresh cluster through all lines."""
     began = time.monotonic()
     with ProcessCluster(3) as cluster:
         figures: dict[str, dict[str, Any]] = {"start of three nodes": {"seconds": time.monotonic() - began}}
-        figures["idle node"] = {"rss_mb": max(rss_mb(p.pid) for p in cluster.processes.values())}
+        figures["idle node"] = {"rss_mb": max(map(cluster.rss_bytes, cluster.names)) / 1e6}
         cluster.leader_of(TOPIC, 0)
         time.sleep(5)  # leaders are spread over the nodes some seconds after a start: not during a measurement
         for line in LINES:
             figures[line[0]] = run_line(cluster, generator, folder, line, seconds)
-        figures["busy node"] = {"rss_mb": max(rss_mb(p.pid) for p in cluster.processes.values())}
+        figures["busy node"] = {"rss_mb": max(map(cluster.rss_bytes, cluster.names)) / 1e6}
     return figures
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from nebula.broker.apis import Apis
@@ -303,7 +304,7 @@ class NebulaNode(MultiService):
             self.replicas.hand_over()
             deadline = time.monotonic() + 0.5
             while any(True for p in self.replicas.led() if len(p.raft.voters) > 1) and time.monotonic() < deadline:
-                await _pause(self.reactor, 0.01)
+                await deferLater(self.reactor, 0.01)
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -332,9 +333,3 @@ class NebulaNode(MultiService):
 async def _as_deferred(outcome: Any) -> None:
     if isinstance(outcome, Deferred):
         await outcome
-
-
-def _pause(reactor: Any, seconds: float) -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    reactor.callLater(seconds, done.callback, None)
-    return done

@@ -139,7 +139,7 @@ def _tell(cluster: ProcessCluster, records: int, keep: bool, started_s: float) -
     for name in cluster.names:
         port = cluster.port(name)
         places = "  ".join(f"127.0.0.1:{p:<5d}" for p in (port, port + 1000, port + 2000))
-        click.echo(f"  {name}    {places}  {_rss_mb(cluster.processes[name].pid)} MB")
+        click.echo(f"  {name}    {places}  {_rss_mb(cluster, name)} MB")
     story, began = Story(), time.monotonic()
     victim = publish_all(cluster, records, story)
     seconds = time.monotonic() - began
@@ -164,9 +164,8 @@ def _tell(cluster: ProcessCluster, records: int, keep: bool, started_s: float) -
     return 0 if good else 1
 
 
-def _rss_mb(pid: int) -> int:
+def _rss_mb(cluster: ProcessCluster, name: str) -> int:
     try:
-        with open(f"/proc/{pid}/statm") as statm:
-            return int(statm.read().split()[1]) * 4096 // (1 << 20)
+        return cluster.rss_bytes(name) // (1 << 20)
     except OSError:
         return 0

@@ -12,7 +12,7 @@ Config = tuple[Position, tuple[Voter, ...], tuple[Voter, ...]]
 
 
 class LogView(Protocol):
-    """What Raft must know of a log. `MemoryLog` and `storage.NebulaLog` pass the same contract tests."""
+    """What Raft must know of a log; `storage.NebulaLog` fits by shape."""
 
     def start(self) -> Position: ...
     def end(self) -> Position: ...

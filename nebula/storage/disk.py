@@ -40,3 +40,13 @@ class Disk(Protocol):
     def read_file(self, path: str) -> bytes: ...
     def replace_file(self, path: str, data: bytes) -> None:
         """Old content or new, never less: temporary file, fsync, rename, fsync of the directory."""
+
+
+def write_cache(disk: Disk, path: str, data: bytes) -> None:
+    """Write a file that is only a cache: not synced, and whoever reads it checks that it is whole."""
+    file = disk.open(path, create=True)
+    try:
+        file.truncate(0)
+        file.pwritev([data], 0)
+    finally:
+        file.close()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nebula.model import InvalidBatch, NebulaError, Position
 from nebula.records.batch import HEADER_SIZE, Header, crc_ok, read_header
 from nebula.storage.checkpoint import Segment
-from nebula.storage.disk import Disk, File
+from nebula.storage.disk import Disk, File, write_cache
 from nebula.storage.index import NO_BATCH, LastBatch, SparseIndex
 from nebula.storage.layout import Layout
 
@@ -175,10 +175,8 @@ class Sealed:
 
     def store(self, segment: Segment, index: SparseIndex) -> None:
         """Write the index beside its segment; not synced, for it is only a cache."""
-        file = self._disk.open(self._layout.index(self._generation, segment.base), create=True)
-        file.truncate(0)
-        file.pwritev([index.encode(segment.size, segment.last)], 0)
-        file.close()
+        path = self._layout.index(self._generation, segment.base)
+        write_cache(self._disk, path, index.encode(segment.size, segment.last))
 
     def close(self, base: Position | None = None) -> None:
         """Close one segment, or all."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from crc32c import crc32c
 
 from nebula.model import Position
-from nebula.storage.disk import Disk
+from nebula.storage.disk import Disk, write_cache
 from nebula.storage.layout import Layout
 
 _HEAD = struct.Struct(">Iqq")
@@ -30,12 +30,7 @@ class Snapshots:
     def save(self, place: Position, state: bytes) -> None:
         """Keep `state` as of `place` in the older file."""
         body = _HEAD.pack(0, *place)[4:] + state
-        file = self._disk.open(self._paths[self._next], create=True)
-        try:
-            file.truncate(0)
-            file.pwritev([crc32c(body).to_bytes(4, "big") + body], 0)
-        finally:
-            file.close()
+        write_cache(self._disk, self._paths[self._next], crc32c(body).to_bytes(4, "big") + body)
         self._next = 1 - self._next
 
     def newest(self, believed: Callable[[Position], bool]) -> tuple[Position, bytes] | None:

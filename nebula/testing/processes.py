@@ -145,6 +145,11 @@ class ProcessCluster:
         with open(os.path.join(self.directory, f"{name}.log"), errors="replace") as log:
             return log.read()
 
+    def rss_bytes(self, name: str) -> int:
+        """Resident memory of a node's process. :raises OSError: it has ended, or this system has no /proc."""
+        with open(f"/proc/{self.processes[name].pid}/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def node_of(self, broker_id: int) -> str:
         """The name of the node with a Kafka node id."""
         with self.any_client() as client:

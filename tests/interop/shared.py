@@ -8,6 +8,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import Any
+
+from crc32c import crc32c
 
 from nebula.records.batch import Header, walk
 from nebula.testing.processes import ProcessCluster, eventually
@@ -94,3 +97,18 @@ def is_gone(cluster: ProcessCluster, topic: str) -> bool:
         with WireClient(cluster.client_address(name)) as client:
             listed += [row["name"] for row in client.metadata(None)["topics"]]
     return topic not in listed
+
+
+def produce_body(records: Any, topic: str, partition: int = 0, acks: int = -1) -> dict[str, Any]:
+    """A Produce request of one batch."""
+    parts = [{"index": partition, "records": records}]
+    return {"acks": acks, "timeout_ms": 5000, "topic_data": [{"name": topic, "partition_data": parts}]}
+
+
+def spoiled(batch: bytearray, at: int, data: bytes, seal: bool = False) -> bytearray:
+    """A copy of `batch` with other bytes at a place, its checksum made right again if `seal`."""
+    bad = bytearray(batch)
+    bad[at : at + len(data)] = data
+    if seal:
+        bad[17:21] = crc32c(bytes(bad[21:])).to_bytes(4, "big")
+    return bad

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from crc32c import crc32c
 from twisted.trial.unittest import SynchronousTestCase
 
 from nebula.records.record import build_batch
 from nebula.testing.processes import ProcessCluster
 from nebula.testing.wireclient import WireClient
 from tests.interop.kafka_broker import KafkaBroker
+from tests.interop.shared import produce_body, spoiled
 
 DIFFERS = {
     "throttle_time_ms", "cluster_id", "topic_id", "host", "port", "error_message", "leader_epoch", "controller_id",
@@ -37,12 +37,8 @@ def batch(*values: bytes, **more: int) -> bytearray:
     return build_batch([(None, value, (), now) for value in values], **more)
 
 
-def spoiled(at: int, data: bytes, seal: bool = True) -> bytearray:
-    bad = batch(b"a", b"b")
-    bad[at : at + len(data)] = data
-    if seal:
-        bad[17:21] = crc32c(bytes(bad[21:])).to_bytes(4, "big")
-    return bad
+def bad(at: int, data: bytes, seal: bool = True) -> bytearray:
+    return spoiled(batch(b"a", b"b"), at, data, seal)
 
 
 def topic(name: str, **more: Any) -> dict[str, Any]:
@@ -51,8 +47,7 @@ def topic(name: str, **more: Any) -> dict[str, Any]:
 
 
 def produce(records: Any, name: str = "judged", partition: int = 0, acks: int = -1) -> dict[str, Any]:
-    parts = [{"index": partition, "records": records}]
-    return {"acks": acks, "timeout_ms": 5000, "topic_data": [{"name": name, "partition_data": parts}]}
+    return produce_body(records, name, partition, acks)
 
 
 def fetch(offset: int, name: str = "judged", partition: int = 0, epoch: int = -1) -> dict[str, Any]:
@@ -113,12 +108,12 @@ def metadata_cases() -> Iterator[Case]:
 def produce_cases() -> Iterator[Case]:
     for version in (3, 7, 9, 11):
         yield f"produce v{version}", 0, version, produce(batch(b"x"))
-    yield "crc", 0, 9, produce(spoiled(70, b"\xff", seal=False))
-    yield "magic", 0, 9, produce(spoiled(16, b"\x01"))
-    yield "base offset", 0, 9, produce(spoiled(0, struct.pack(">q", 5)))
-    yield "control", 0, 9, produce(spoiled(21, struct.pack(">h", 0x20)))
-    yield "count", 0, 9, produce(spoiled(57, struct.pack(">i", 3)))
-    yield "codec", 0, 9, produce(spoiled(21, struct.pack(">h", 7)))
+    yield "crc", 0, 9, produce(bad(70, b"\xff", seal=False))
+    yield "magic", 0, 9, produce(bad(16, b"\x01"))
+    yield "base offset", 0, 9, produce(bad(0, struct.pack(">q", 5)))
+    yield "control", 0, 9, produce(bad(21, struct.pack(">h", 0x20)))
+    yield "count", 0, 9, produce(bad(57, struct.pack(">i", 3)))
+    yield "codec", 0, 9, produce(bad(21, struct.pack(">h", 7)))
     yield "two batches", 0, 9, produce(batch(b"x") + batch(b"x"))
     yield "no records", 0, 9, produce(None)
     yield "empty records", 0, 9, produce(b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from nebula.broker.apis.lookup import topic_of
 from nebula.broker.shard import Shard
@@ -79,11 +79,10 @@ def offset_fetch(node: NebulaNode, body: dict[str, Any], version: int, connectio
     asked = body["groups"] if version >= 8 else [{"group_id": body["group_id"], "topics": body["topics"]}]
     waits = [_fetch_group(node, group, version) for group in asked]
 
-    def answer(results: list[tuple[bool, dict[str, Any]]]) -> dict[str, Any]:
-        rows = [row for _ok, row in results]
+    def answer(rows: Rows) -> dict[str, Any]:
         return {"throttle_time_ms": 0, "groups": rows} if version >= 8 else {"throttle_time_ms": 0, **rows[0]}
 
-    return DeferredList(waits).addCallback(answer)
+    return gatherResults(waits).addCallback(answer)
 
 
 def _fetch_group(node: NebulaNode, asked: dict[str, Any], version: int) -> Deferred[dict[str, Any]]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, gatherResults
 
-from nebula.broker.apis.lookup import brokers, node_id
+from nebula.broker.apis.lookup import UNKNOWN_OPERATIONS, brokers, node_id
 from nebula.cluster.groups import Group, GroupError, Join, Joined, Synced
 from nebula.wire import errors
 
 if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
 
-UNKNOWN_OPERATIONS = -(2**31)
 GROUP_KEY_TYPE = 0
 KEY_TYPES = (0, 1, 2)
 """Groups, transactions, share groups; only the first have coordinators here."""
@@ -214,9 +213,7 @@ def list_groups(node: NebulaNode, body: dict[str, Any], version: int, connection
 def delete_groups(node: NebulaNode, body: dict[str, Any], version: int, connection: Any) -> Any:
     """The call: groups without members, with their offsets."""
     waits = [_delete(node, name) for name in body["groups_names"]]
-    return DeferredList(waits).addCallback(
-        lambda results: {"throttle_time_ms": 0, "results": [row for _ok, row in results]}
-    )
+    return gatherResults(waits).addCallback(lambda rows: {"throttle_time_ms": 0, "results": rows})
 
 
 def _delete(node: NebulaNode, name: str) -> Deferred[dict[str, Any]]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
 
 NO_ID = bytes(16)
+UNKNOWN_OPERATIONS = -(2**31)
+"""authorized_operations when nobody asked, or nobody can tell (gotcha 33)."""
 
 
 def topic_of(node: NebulaNode, name: str | None, topic_id: bytes | None) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
-from nebula.broker.apis.lookup import NO_ID, brokers, node_id, topic_of
+from nebula.broker.apis.lookup import NO_ID, UNKNOWN_OPERATIONS, brokers, node_id, topic_of
 from nebula.broker.apis.topics import ensure_topic
 from nebula.cluster.topics import InvalidTopic, validate_name
 from nebula.model import TopicPartition
@@ -16,7 +16,6 @@ from nebula.wire import errors
 if TYPE_CHECKING:
     from nebula.broker.node import NebulaNode
 
-UNKNOWN_OPERATIONS = -(2**31)
 NOTICE_S = 0.005
 """How long after a client the end of a process may show here: the kernel closes its sockets one by one."""
 ELECT_S = 0.25
@@ -34,29 +33,20 @@ def metadata(node: NebulaNode, body: dict[str, Any], version: int, connection: A
     if wanted is None or (version == 0 and not wanted):
         return _answer(node, None, connection)
     create = body.get("allow_auto_topic_creation", True) and node.settings.auto_create
-    created = [_create(node, want.get("name"), want.get("topic_id")) for want in wanted] if create else []
+    named = [(want.get("name"), want.get("topic_id")) for want in wanted]
+    created = [_create(node, *each) for each in named] if create else []
 
     def settled() -> bool:
-        return not any(_unsettled(node, want.get("name"), want.get("topic_id")) for want in wanted)
+        return not any(_unsettled(node, *each) for each in named)
 
-    if settled() and all(_led_here(node, want.get("name"), want.get("topic_id")) for want in wanted):
+    if settled() and all(_led_here(node, *each) for each in named):
         return _answer(node, wanted, connection)
     if not any(created):
         # Whoever lost its connection to a dying leader asks at once, and may be quicker than our own connection's end.
-        return _pause(node, NOTICE_S).addCallback(lambda _none: _settle(node, wanted, settled, connection, ELECT_S))
-    return _settle(node, wanted, settled, connection, CREATE_S)
-
-
-def _settle(
-    node: NebulaNode, wanted: list[dict[str, Any]], settled: Callable[[], bool], connection: Any, seconds: float
-) -> Deferred[dict[str, Any]]:
-    return node.view.settled(settled, seconds).addCallback(lambda _none: _answer(node, wanted, connection))
-
-
-def _pause(node: NebulaNode, seconds: float) -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    node.reactor.callLater(seconds, done.callback, None)
-    return done
+        wait = deferLater(node.reactor, NOTICE_S).addCallback(lambda _none: node.view.settled(settled, ELECT_S))
+    else:
+        wait = node.view.settled(settled, CREATE_S)
+    return wait.addCallback(lambda _none: _answer(node, wanted, connection))
 
 
 def _led_here(node: NebulaNode, name: str | None, topic_id: bytes | None) -> bool:

@@ -107,16 +107,10 @@ def _append(
         header = _checked(topic, part["records"], version)
         batch, header = restamp(topic, part["records"], header, node.wall_ms(), row)
         partition.append_then(batch, header, call.waiter(partition, row))
-    except InvalidBatch as bad:
-        call.left = waiting
-        reason = getattr(bad, "reason", "")
-        _refuse(row, REASONS.get(reason, errors.CORRUPT_MESSAGE), bad)
-        if reason in WITH_START:
-            row["log_start_offset"] = partition.log.log_start
     except NebulaError as refused:
         call.left = waiting
         _refuse(row, _code(refused), refused)
-        if isinstance(refused, ProducerError):
+        if isinstance(refused, ProducerError) or getattr(refused, "reason", "") in WITH_START:
             row["log_start_offset"] = partition.log.log_start
 
 
@@ -134,6 +128,8 @@ def _refuse(row: dict[str, Any], code: int, error: BaseException) -> None:
 
 
 def _code(error: Exception) -> int:
+    if isinstance(error, InvalidBatch):
+        return REASONS.get(getattr(error, "reason", ""), errors.CORRUPT_MESSAGE)
     if isinstance(error, NotLeader):
         return errors.NOT_LEADER_OR_FOLLOWER
     if isinstance(error, OutOfOrderSequence):

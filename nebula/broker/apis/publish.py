@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from nebula.broker.apis.topics import ensure_topic
 from nebula.cluster.topics import validate_name
@@ -57,7 +58,7 @@ class Publisher:
                     error = refused
             elif state is not None and state.nodes:
                 await ensure_topic(self._node, topic)
-            await _pause(self._node.reactor, PAUSE)
+            await deferLater(self._node.reactor, PAUSE)
         raise PublishFailed(f"NEB-2302 no leader took a record for {topic} in time; last: {error}") from error
 
     def _partition(self, count: int, key: bytes | None) -> int:
@@ -85,9 +86,3 @@ class Publisher:
             raise NotLeader(f"{topic}-{index} is not here")
         offset = await partition.append(memoryview(batch), read_header(batch))
         return {"partition": index, "offset": offset}
-
-
-def _pause(reactor: Any, seconds: float) -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    reactor.callLater(seconds, done.callback, None)
-    return done

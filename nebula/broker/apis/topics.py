@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 
 from nebula.broker.apis.lookup import NO_ID, topic_of
 from nebula.cluster.commands import CreateTopic, DeleteTopic
@@ -135,9 +135,7 @@ def create_topics(node: NebulaNode, body: dict[str, Any], version: int, connecti
     names = [t["name"] for t in body["topics"]]
     once = {t["name"]: t for t in body["topics"]}
     waits = [_create_one(node, t, body["validate_only"], names.count(name) > 1) for name, t in once.items()]
-    return DeferredList(waits).addCallback(
-        lambda results: {"throttle_time_ms": 0, "topics": [row for _ok, row in results]}
-    )
+    return gatherResults(waits).addCallback(lambda rows: {"throttle_time_ms": 0, "topics": rows})
 
 
 def _create_one(node: NebulaNode, wanted: dict[str, Any], validate_only: bool, twice: bool) -> Deferred[dict[str, Any]]:
@@ -187,9 +185,7 @@ def delete_topics(node: NebulaNode, body: dict[str, Any], version: int, connecti
     """The call: by name, or from v6 by id."""
     wanted = body.get("topics") or [{"name": n, "topic_id": NO_ID} for n in body.get("topic_names") or []]
     waits = [_delete_one(node, want) for want in wanted]
-    return DeferredList(waits).addCallback(
-        lambda results: {"throttle_time_ms": 0, "responses": [row for _ok, row in results]}
-    )
+    return gatherResults(waits).addCallback(lambda rows: {"throttle_time_ms": 0, "responses": rows})
 
 
 def _delete_one(node: NebulaNode, want: dict[str, Any]) -> Deferred[dict[str, Any]]:
